@@ -1,0 +1,1 @@
+"""Command line tools on manifests: making, ingesting, annotating, merging and weighing them."""

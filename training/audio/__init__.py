@@ -1,0 +1,1 @@
+"""Reading audio, features on the device, and the built-in drum synthesiser."""

@@ -1,0 +1,99 @@
+"""Writing files whole or not at all: a temporary name beside the target, fsync, rename."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from training.errors import InputError
+
+
+@contextmanager
+def atomic_write(path: Path | str, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Open a file that takes its name only once it has been written whole.
+
+    Missing parent folders are made. When the block raises, the old file (if any) stays as it was
+    and nothing is left beside it.
+
+    Raises:
+        InputError: the file cannot be written there.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise InputError.at(path, "is a folder, not a file to write")
+        handle, temporary = tempfile.mkstemp(
+            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+        )
+    except OSError as error:
+        raise InputError.at(path, f"cannot be written: {error.strerror}") from None
+    try:
+        with open(handle, "wb" if binary else "w", encoding=None if binary else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp makes files private; a report is meant to be read like any other new file.
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            Path(temporary).unlink()
+        raise
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def to_json(value: Any, *, indent: int | None = 2) -> str:
+    """Return strict JSON text; dataclasses and msgspec structs are written as objects.
+
+    Raises:
+        ValueError: a number is NaN or infinite (JSON has no word for either).
+    """
+    plain = msgspec.to_builtins(value)
+    _check_finite(plain, "$")
+    text = msgspec.json.encode(plain)
+    return (msgspec.json.format(text, indent=indent) if indent else text).decode()
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write an object as indented JSON, whole or not at all."""
+    write_text(path, to_json(value) + "\n")
+
+
+def write_jsonl(path: Path | str, rows: Iterable[Any]) -> int:
+    """Write one JSON object a line, whole or not at all; return how many."""
+    count = 0
+    with atomic_write(path) as file:
+        for row in rows:
+            file.write(to_json(row, indent=None) + "\n")
+            count += 1
+    return count
+
+
+def _check_finite(value: Any, where: str) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}; a report holds finite numbers or null")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_finite(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _check_finite(item, f"{where}[{index}]")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,271 @@
+"""What every command shares: its options, its output, and the one place that picks exit codes.
+
+0: every required gate passed, or none was asked for. 1: a gate blocks. 2: bad usage or bad input.
+70: a fault of drumgate itself (`-v` shows where). 130: interrupted. Neither click's default for its
+own errors nor Python's for an uncaught one is let through, since both are 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from training import __version__
+from training.errors import BlockedError, DrumgateError
+
+if TYPE_CHECKING:
+    from training.gates import Report
+
+T = TypeVar("T")
+Function = Callable[..., Any]
+
+EXIT_OK: Final = 0
+EXIT_BLOCKED: Final = 1
+EXIT_BAD_INPUT: Final = 2
+EXIT_INTERNAL: Final = 70
+EXIT_INTERRUPTED: Final = 130
+
+# Whether a path exists is left to the readers, so that every message has the same form.
+INPUT_FILE: Final = click.Path(path_type=Path)
+INPUT_DIR: Final = click.Path(path_type=Path)
+OUTPUT_FILE: Final = click.Path(path_type=Path, dir_okay=False)
+OUTPUT_DIR: Final = click.Path(path_type=Path, file_okay=False)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn every way in which a command may end into its exit code and its message on stderr."""
+    try:
+        yield
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_BAD_INPUT)
+    except DrumgateError as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_BAD_INPUT)
+    except BlockedError as error:
+        click.echo(str(error), err=True)
+        sys.exit(EXIT_BLOCKED)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing is wrong, nobody is listening.
+        sys.stdout = None
+        sys.exit(EXIT_OK)
+    except Exception as error:
+        if _verbose():
+            traceback.print_exc()
+        click.echo(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "This is a fault of drumgate, not of your data; "
+            "run again with -v for the traceback and report it.",
+            err=True,
+        )
+        sys.exit(EXIT_INTERNAL)
+
+
+class _ExitCodes(click.Command):
+    """A command whose every ending goes through `exit_codes`."""
+
+    def main(  # type: ignore[override]  # click types it by whether it returns; ours is both
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command; in standalone mode (the default) end the process with its exit code."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        with exit_codes():
+            result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+            # click hands back the code of an Exit raised inside, such as --help's.
+            sys.exit(result if isinstance(result, int) else EXIT_OK)
+
+
+class Command(_ExitCodes):
+    """A drumgate command; its help ends with an example."""
+
+    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example below the options."""
+        if self.example:
+            with formatter.section("Example"):
+                for line in self.example.strip().splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+
+
+class Group(_ExitCodes, click.Group):
+    """A group whose every ending goes through `exit_codes`."""
+
+
+def command(*, example: str) -> Callable[[Function], Command]:
+    """Make a function a drumgate command: `-v`, `--version`, exit codes, an example in its help."""
+
+    def decorate(function: Function) -> Command:
+        verbose = click.option(
+            "-v",
+            "--verbose",
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=lambda ctx, _, value: ctx.meta.__setitem__("drumgate.verbose", value),
+            help="Say more; show a traceback for internal errors.",
+        )
+        version = click.version_option(__version__, prog_name="drumgate")
+        made = click.command(cls=Command, example=example, context_settings=_CONTEXT)
+        return made(version(verbose(function)))
+
+    return decorate
+
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportOutputs:
+    """Where a command's report goes, as its options say."""
+
+    report: Path | None
+    html_output: Path | None
+    junit: Path | None
+    github: bool
+    format: str
+    strict: bool
+    gates: Path | None
+
+
+def report_options(
+    report: str = "--report", *, strict: bool = True, html: str = "--html-output"
+) -> Callable[[Function], Function]:
+    """Add the options of a tool that judges; the command gets them as one `outputs` argument.
+
+    Args:
+        report: the name of the flag for the JSON report.
+        strict: whether a blocking verdict needs `--strict` to set the exit code; without the flag
+            the command always blocks and `outputs.strict` is true.
+        html: the name of the flag for the HTML page.
+    """
+    options: list[Callable[[Function], Function]] = [
+        click.option(report, "report", type=OUTPUT_FILE, help="Write the JSON report here."),
+        click.option(html, "html_output", type=OUTPUT_FILE, help="Write the HTML page here."),
+        click.option("--junit", type=OUTPUT_FILE, help="Write the verdicts as JUnit XML here."),
+        click.option("--github", is_flag=True, help="Print annotations for GitHub Actions."),
+        click.option(
+            "--format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            help="What to print on stdout.",
+        ),
+        click.option(
+            "--gates", type=INPUT_FILE, help="TOML file with thresholds of your own, with reasons."
+        ),
+    ]
+    if strict:
+        blocks = "Exit 1 when a gate fails or could not be measured."
+        options.append(click.option("--strict", is_flag=True, help=blocks))
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def collect(**kwargs: Any) -> Any:
+            fields = {name: kwargs.pop(name) for name in ReportOutputs.__slots__ if name in kwargs}
+            fields.setdefault("strict", True)
+            return function(outputs=ReportOutputs(**fields), **kwargs)
+
+        wrapped: Function = collect
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def seed_option(default: int = 0) -> Callable[[Function], Function]:
+    """Add `--seed`."""
+    return click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        default=default,
+        show_default=True,
+        help="Seed of everything drawn at random.",
+    )
+
+
+def finish(report: Report, outputs: ReportOutputs, *, blocking: bool | None = None) -> None:
+    """Write a report wherever it was asked for, print it, and end with its exit code.
+
+    Args:
+        report: what was measured and judged.
+        outputs: where it goes.
+        blocking: whether a blocking verdict sets exit code 1; by default `outputs.strict`.
+    """
+    from training.render import deliver
+
+    deliver(report, outputs)
+    blocking = outputs.strict if blocking is None else blocking
+    raise click.exceptions.Exit(EXIT_BLOCKED if blocking and report.blocks else EXIT_OK)
+
+
+def echo(text: str = "") -> None:
+    """Print a line for a person on stdout."""
+    click.echo(text)
+
+
+def warn(text: str) -> None:
+    """Print a warning on stderr."""
+    click.echo(f"warning: {text}", err=True)
+
+
+def progress(
+    items: Iterable[T], *, description: str = "working", total: int | None = None
+) -> Iterator[T]:
+    """Yield the items while a progress bar with an estimate of the end runs on stderr.
+
+    Nothing is shown when stderr is not a terminal.
+    """
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    if total is None and isinstance(items, Sequence):
+        total = len(items)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield from bar.track(items, total=total, description=description)
+
+
+def _verbose() -> bool:
+    context = click.get_current_context(silent=True)
+    # By now the context may be gone; the flag itself is the second witness.
+    return bool(context and context.meta.get("drumgate.verbose")) or bool(
+        {"-v", "--verbose"} & set(sys.argv[1:])
+    )

@@ -1,0 +1,119 @@
+"""A report for a terminal: the verdict first, then one line a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from training.errors import printable
+
+WORDS: Final = {
+    "pass": "PASS",
+    "warn": "WARN",
+    "fail": "FAIL",
+    "not_measured": "NOT MEASURED",
+    "error": "ERROR",
+}
+STYLES: Final = {
+    "pass": "green",
+    "warn": "yellow",
+    "fail": "bold red",
+    "not_measured": "bold magenta",
+    "error": "bold red",
+}
+
+
+def figure(value: float | None, unit: str = "") -> str:
+    """Return a number as a person reads it: four significant digits, counts in full."""
+    if value is None:
+        return "–"
+    whole = isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15)
+    text = f"{int(value):,}" if whole else f"{value:.4g}"
+    return f"{text} {unit}".rstrip()
+
+
+def observed(row: Mapping[str, Any]) -> str:
+    """Return what a gate saw, with its interval where there is one."""
+    text = figure(row["observed"], row["unit"])
+    if row["ci"]:
+        text += f" [{figure(row['ci']['lower'])}, {figure(row['ci']['upper'])}]"
+    return text
+
+
+def wanted(row: Mapping[str, Any]) -> str:
+    """Return what a gate asks for, and the production threshold where another one is in force."""
+    if row["threshold"] is None:
+        return "–"
+    bound = "" if row["decide_on"] == "point" else f" ({row['decide_on']} bound)"
+    text = f"{row['comparator']} {figure(row['threshold'], row['unit'])}{bound}"
+    production = row["production_threshold"]
+    if production is not None and production != row["threshold"]:
+        text += f" · production {row['comparator']} {figure(production, row['unit'])}"
+    return text
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Return the verdict in one line."""
+    rows = report["gating_results"]
+    if not rows:
+        return "no gate was asked for"
+    blocking = [row for row in rows if not row["passed"]]
+    if not blocking:
+        return f"{WORDS[report['status']]}: all {len(rows)} gates let this pass"
+    return f"{WORDS[report['status']]}: {len(blocking)} of {len(rows)} gates block"
+
+
+def render_text(report: Mapping[str, Any]) -> str:
+    """Return a report as plain text."""
+    lines = [f"{report['tool']}: {headline(report)}"]
+    rows = report["gating_results"]
+    name_width = max((len(row["name"]) for row in rows), default=0)
+    seen_width = max((len(observed(row)) for row in rows), default=0)
+    for row in rows:
+        line = (
+            f"  {WORDS[row['status']]:<12}  {printable(row['name']):<{name_width}}"
+            f"  {observed(row):>{seen_width}}  {wanted(row)}"
+        )
+        lines.append(line.rstrip())
+        lines += [f"  {'':<12}  {note}" for note in _notes(row)]
+    lines += [f"warning: {printable(text)}" for text in report["warnings"]]
+    return "\n".join(lines) + "\n"
+
+
+def print_rich(report: Mapping[str, Any]) -> None:
+    """Print a report to a colour terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    style = STYLES[report["status"]] if report["gating_results"] else "bold"
+    console.print(Text(f"{report['tool']}: ", style="bold") + Text(headline(report), style=style))
+    if report["gating_results"]:
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for name, justify in (
+            ("", "left"),
+            ("gate", "left"),
+            ("observed", "right"),
+            ("asks", "left"),
+        ):
+            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        for row in report["gating_results"]:
+            table.add_row(
+                Text(WORDS[row["status"]], style=STYLES[row["status"]]),
+                Text(printable(row["name"])),
+                Text(observed(row)),
+                Text(wanted(row)),
+            )
+            for note in _notes(row):
+                table.add_row("", Text(note, style="dim"), "", "")
+        console.print(table)
+    for text in report["warnings"]:
+        console.print(Text(f"warning: {printable(text)}", style="yellow"))
+
+
+def _notes(row: Mapping[str, Any]) -> list[str]:
+    """Why a gate came out as it did and what to do, for those that did not pass."""
+    if row["status"] == "pass":
+        return []
+    return [printable(text) for text in (row["detail"], row["fix"]) if text]

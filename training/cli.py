@@ -16,6 +16,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "dataset-health": "training.dataset_health",
         "compare-health-reports": "training.compare_health_reports",
         "run-readiness-checks": "training.run_readiness_checks",
+        "show-report": "training.show_report",
     },
     "Judge a model": {
         "generate-boundary-pack": "training.generate_boundary_pack",

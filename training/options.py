@@ -8,10 +8,12 @@ own errors nor Python's for an uncaught one is let through, since both are 1.
 from __future__ import annotations
 
 import functools
+import io
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Function = Callable[..., Any]
+
+_verbose: ContextVar[bool] = ContextVar("verbose", default=False)
 
 EXIT_OK: Final = 0
 EXIT_BLOCKED: Final = 1
@@ -61,10 +65,10 @@ def exit_codes() -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): nothing is wrong, nobody is listening.
-        sys.stdout = None
+        sys.stdout = io.StringIO()
         sys.exit(EXIT_OK)
     except Exception as error:
-        if _verbose():
+        if _verbose.get():
             traceback.print_exc()
         click.echo(
             f"internal error: {type(error).__name__}: {error}\n"
@@ -78,7 +82,7 @@ def exit_codes() -> Iterator[None]:
 class _ExitCodes(click.Command):
     """A command whose every ending goes through `exit_codes`."""
 
-    def main(  # type: ignore[override]  # click types it by whether it returns; ours is both
+    def main(
         self,
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
@@ -124,7 +128,7 @@ def command(*, example: str) -> Callable[[Function], Command]:
             is_flag=True,
             expose_value=False,
             is_eager=True,
-            callback=lambda ctx, _, value: ctx.meta.__setitem__("drumgate.verbose", value),
+            callback=lambda _context, _option, value: _verbose.set(value),
             help="Say more; show a traceback for internal errors.",
         )
         version = click.version_option(__version__, prog_name="drumgate")
@@ -232,6 +236,12 @@ def warn(text: str) -> None:
     click.echo(f"warning: {text}", err=True)
 
 
+def debug(text: str) -> None:
+    """Print a detail on stderr when the user asked for more with `-v`."""
+    if _verbose.get():
+        click.echo(text, err=True)
+
+
 def progress(
     items: Iterable[T], *, description: str = "working", total: int | None = None
 ) -> Iterator[T]:
@@ -261,11 +271,3 @@ def progress(
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield from bar.track(items, total=total, description=description)
-
-
-def _verbose() -> bool:
-    context = click.get_current_context(silent=True)
-    # By now the context may be gone; the flag itself is the second witness.
-    return bool(context and context.meta.get("drumgate.verbose")) or bool(
-        {"-v", "--verbose"} & set(sys.argv[1:])
-    )

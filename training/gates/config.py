@@ -71,6 +71,7 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def _read(path: Path) -> dict[str, dict[str, GateEntry]]:
+    kind = dict[str, dict[str, GateEntry]]
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -78,9 +79,9 @@ def _read(path: Path) -> dict[str, dict[str, GateEntry]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError.at(path, f"is not valid TOML: {error}") from None
     try:
-        return msgspec.convert(data, dict[str, dict[str, GateEntry]], strict=True)
+        return msgspec.convert(data, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise InputError([explain(path, str(error), data, None)]) from None
+        raise InputError([explain(path, str(error), data, None, kind)]) from None
 
 
 def _threshold(name: str, entry: GateEntry) -> Threshold:

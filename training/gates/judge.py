@@ -33,6 +33,7 @@ def judge(measurement: Measurement, threshold: Threshold, *, subject: str = "") 
         status = Status.PASS
     else:
         status = Status.FAIL
+    failed = status is Status.FAIL
     if not threshold.required and status.blocks:
         status = Status.WARN
     return Verdict(
@@ -45,7 +46,7 @@ def judge(measurement: Measurement, threshold: Threshold, *, subject: str = "") 
         n=measurement.n,
         ci=measurement.ci,
         detail=detail,
-        fix="" if status is Status.PASS else threshold.fix,
+        fix=threshold.fix if failed else "",
         reason=threshold.reason,
         required=threshold.required,
         decide_on=threshold.decide_on,

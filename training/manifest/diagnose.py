@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Never
 
@@ -16,6 +16,8 @@ import msgspec
 
 from training.errors import SHOWN_PROBLEMS, UNSET, InputError, Problem
 from training.manifest.lines import numbered_lines
+
+Step = str | int
 
 _NOUNS = {
     "float": "a number",
@@ -66,28 +68,31 @@ def diagnose_value(
     try:
         msgspec.convert(value, record, strict=True)
     except msgspec.ValidationError as error:
-        return explain(path, str(error), value, line)
+        return explain(path, str(error), value, line, record)
     return None
 
 
-def explain(path: Path, message: str, value: object, line: int | None) -> Problem:
-    """Put a msgspec validation message into our words, with the field and the value found there."""
+def explain(
+    path: Path, message: str, value: object, line: int | None, record: Any = None
+) -> Problem:
+    """Put a msgspec validation message into our words, with the field and the value found there.
+
+    `record` is the type that was asked for; with it, a key of a mapping can be named.
+    """
     why, _, where = message.partition(" - at `$")
-    field = where.rstrip("`").removeprefix(".")
-    if missing := re.match(r"^Object missing required field `(.+)`$", why):
-        field = f"{field}.{missing[1]}" if field else missing[1]
-        return Problem(str(path), "is required", line, field)
-    if unknown := re.match(r"^Object contains unknown field `(.+)`$", why):
-        field = f"{field}.{unknown[1]}" if field else unknown[1]
-        return Problem(str(path), "is not a known field", line, field)
+    steps = _steps(where.rstrip("`"))
+    if record is not None:
+        steps = _name_keys(value, steps, record)
+    if named := re.match(r"^Object (missing required|contains unknown) field `(.+)`$", why):
+        why = "is required" if named[1].startswith("missing") else "is not a known field"
+        return Problem(str(path), why, line, _join([*steps, named[2]]))
     for pattern, wording in _WORDING:
         if match := pattern.match(why):
-            got = _walk(value, field)
-            return Problem(str(path), wording(match), line, field or None, got)
+            return Problem(str(path), wording(match), line, _join(steps), _walk(value, steps))
     if named := re.match(r"^(\w+): (.+)$", why):  # raised by a __post_init__ of ours
-        field = f"{field}.{named[1]}" if field else named[1]
-        return Problem(str(path), named[2], line, field, _walk(value, field))
-    return Problem(str(path), why, line, field or None)
+        steps = [*steps, named[1]]
+        return Problem(str(path), named[2], line, _join(steps), _walk(value, steps))
+    return Problem(str(path), why, line, _join(steps))
 
 
 def strict_loads(text: str | bytes) -> Any:
@@ -149,11 +154,53 @@ def _noun(kinds: str) -> str:
     return " or ".join(wanted)
 
 
-def _walk(value: Any, field: str) -> Any:
-    """Follow a path such as `components[0].velocity`; UNSET where it leads nowhere."""
-    for name, index in re.findall(r"([^.\[\]]+)|\[(\d+|\.\.\.)\]", field):
+def _steps(where: str) -> list[Step]:
+    """Split a path such as `.components[0].velocity`; `...` stands for some key of a mapping."""
+    found = re.findall(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]", where)
+    return [name or (int(index) if index.isdigit() else index) for name, index in found]
+
+
+def _join(steps: Sequence[Step]) -> str | None:
+    """Write steps as a path again; None for the record itself."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+    return text.removeprefix(".") or None
+
+
+def _name_keys(value: object, steps: list[Step], record: Any) -> list[Step]:
+    """Find the key that msgspec's `[...]` stands for: the one that is still refused when alone."""
+    named = list(steps)
+    for place, step in enumerate(steps):
+        if step == "...":
+            mapping = _follow(value, named[:place])
+            for key in mapping if isinstance(mapping, dict) else ():
+                alone = _replaced(value, named[:place], {key: mapping[key]})
+                try:
+                    msgspec.convert(alone, record, strict=True)
+                except msgspec.ValidationError:
+                    named[place] = key
+                    break
+    return named
+
+
+def _replaced(value: Any, steps: Sequence[Step], part: object) -> Any:
+    """Copy a value with one part replaced."""
+    if not steps:
+        return part
+    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied[steps[0]] = _replaced(value[steps[0]], steps[1:], part)
+    return copied
+
+
+def _walk(value: Any, steps: Sequence[Step]) -> Any:
+    """Return the plain value at a path; UNSET where there is none to show."""
+    found = _follow(value, steps)
+    return found if isinstance(found, str | int | float | bool | None) else UNSET
+
+
+def _follow(value: Any, steps: Sequence[Step]) -> Any:
+    for step in steps:
         try:
-            value = value[name] if name else value[int(index)]
-        except (KeyError, IndexError, TypeError, ValueError):
+            value = value[step]
+        except (KeyError, IndexError, TypeError):
             return UNSET
-    return value if isinstance(value, str | int | float | bool | None) else UNSET
+    return value

@@ -170,9 +170,11 @@ def json_schema(record: str) -> dict[str, object]:
     schema, components = msgspec.json.schema_components(
         [RECORDS[record]], ref_template="#/$defs/{name}"
     )
-    return {
+    described = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"drumgate {record.replace('_', ' ')}",
         **schema[0],
         "$defs": components,
     }
+    plain: dict[str, object] = msgspec.json.decode(msgspec.json.encode(described))
+    return plain

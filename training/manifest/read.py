@@ -74,6 +74,35 @@ def read_records(path: Path | str, record: type[T], *, skip_invalid: bool = Fals
     return Records(rows, lines, describe_file(path, len(rows)), skipped=len(bad))
 
 
+def iter_records(path: Path | str, record: type[T]) -> Iterator[tuple[int, T]]:
+    """Yield (line number, record) one at a time, for tools that need no more than one in memory.
+
+    Raises:
+        InputError: as `read_records`; raised when the first bad line is met, naming every bad line,
+            so a consumer must not publish anything before the end.
+    """
+    path = Path(path)
+    count = 0
+    if packing_of(path) == "parquet":
+        for number, row in enumerate(_parquet_rows(path), start=1):
+            value = _without_nulls(row)
+            if (problem := diagnose_value(path, value, record, number)) is not None:
+                raise InputError([problem])
+            count += 1
+            yield number, msgspec.convert(value, record, strict=True)
+    else:
+        decode = msgspec.json.Decoder(record, strict=True).decode
+        for number, line in numbered_lines(path):
+            try:
+                decoded = decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                raise diagnose_lines(path, record, [number]) from None
+            count += 1
+            yield number, decoded
+    if not count:
+        raise InputError.at(path, "holds no record")
+
+
 def read_raw(path: Path | str, record: type[T]) -> Records[tuple[T, dict[str, Any]]]:
     """Read a manifest as (record, JSON object) pairs, for tools that rewrite it.
 
@@ -111,7 +140,7 @@ def read_json(path: Path | str, kind: type[T]) -> T:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise InputError([explain(path, str(error), value, None)]) from None
+        raise InputError([explain(path, str(error), value, None, kind)]) from None
 
 
 def describe_file(path: Path | str, records: int | None = None) -> InputFile:

@@ -14,7 +14,7 @@ from training.manifest import to_json, write_text
 from training.render.github import render_github
 from training.render.junit import render_junit
 from training.render.page import render_html
-from training.render.text import render_text
+from training.render.text import print_rich, render_text
 
 if TYPE_CHECKING:
     from training.gates import Report
@@ -50,14 +50,16 @@ def deliver(report: Report, outputs: ReportOutputs) -> None:
         (outputs.junit, "junit"),
     ]
     rendered = [(path, RENDERERS[form](data)) for path, form in files if path]
-    shown = RENDERERS[outputs.format](data)
     for path, text in rendered:
         write_text(path, text)
-    if outputs.format == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
-        from training.render.text import print_rich
+    show(data, outputs.format)
+    if outputs.github:
+        show(data, "github")
 
+
+def show(data: Mapping[str, Any], form: str) -> None:
+    """Print a report on stdout; its text form comes in colour where a terminal shows it."""
+    if form == "text" and sys.stdout.isatty() and "NO_COLOR" not in os.environ:
         print_rich(data)
     else:
-        click.echo(shown, nl=False)
-    if outputs.github:
-        click.echo(RENDERERS["github"](data), nl=False)
+        click.echo(RENDERERS[form](data), nl=False)

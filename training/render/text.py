@@ -52,15 +52,23 @@ def wanted(row: Mapping[str, Any]) -> str:
     return text
 
 
-def headline(report: Mapping[str, Any]) -> str:
-    """Return the verdict in one line."""
+def tally(report: Mapping[str, Any]) -> str:
+    """Return how many gates block, as a sentence."""
     rows = report["gating_results"]
     if not rows:
         return "no gate was asked for"
-    blocking = [row for row in rows if not row["passed"]]
+    blocking = sum(not row["passed"] for row in rows)
+    gates = "1 gate" if len(rows) == 1 else f"{len(rows)} gates"
     if not blocking:
-        return f"{WORDS[report['status']]}: all {len(rows)} gates let this pass"
-    return f"{WORDS[report['status']]}: {len(blocking)} of {len(rows)} gates block"
+        return f"{gates} let this pass" if len(rows) > 1 else f"{gates} lets this pass"
+    return f"{blocking} of {gates} {'blocks' if blocking == 1 else 'block'}"
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Return the verdict in one line."""
+    if not report["gating_results"]:
+        return tally(report)
+    return f"{WORDS[report['status']]}: {tally(report)}"
 
 
 def render_text(report: Mapping[str, Any]) -> str:

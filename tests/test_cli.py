@@ -148,6 +148,13 @@ def test_verbose_shows_where_an_internal_error_came_from() -> None:
     assert "Traceback" not in ending(InputError.at("x", "is odd"), "-v").stderr
 
 
+def test_numbers_must_be_finite(drumgate: Callable[..., Result]) -> None:
+    files = f"--ground-truth {EXAMPLE}/labels.jsonl --predictions {EXAMPLE}/predictions.jsonl"
+    result = drumgate(f"openset-eval {files} --min-auroc nan")
+    assert result.exit_code == 2
+    assert "not a finite number" in result.stderr
+
+
 def test_bad_usage() -> None:
     assert ending(None, "--bogus").exit_code == 2
     assert CliRunner().invoke(main, ["no-such-tool"]).exit_code == 2

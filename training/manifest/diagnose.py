@@ -186,7 +186,7 @@ def _replaced(value: Any, steps: Sequence[Step], part: object) -> Any:
     """Copy a value with one part replaced."""
     if not steps:
         return part
-    copied = dict(value) if isinstance(value, dict) else list(value)
+    copied: Any = dict(value) if isinstance(value, dict) else list(value)
     copied[steps[0]] = _replaced(value[steps[0]], steps[1:], part)
     return copied
 

@@ -86,8 +86,8 @@ def iter_records(path: Path | str, record: type[T]) -> Iterator[tuple[int, T]]:
     if packing_of(path) == "parquet":
         for number, row in enumerate(_parquet_rows(path), start=1):
             value = _without_nulls(row)
-            if (problem := diagnose_value(path, value, record, number)) is not None:
-                raise InputError([problem])
+            if diagnose_value(path, value, record, number) is not None:
+                read_records(path, record)  # raises, naming every bad row
             count += 1
             yield number, msgspec.convert(value, record, strict=True)
     else:

@@ -1,0 +1,107 @@
+"""Command line that builds a clip store; the work is done in `training.checks.build_dataset`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from training import options
+
+
+def _audio_roots(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Path]:
+    roots: dict[str, Path] = {}
+    for value in values:
+        source, equals, folder = value.partition("=")
+        if not (source and equals and folder):
+            raise click.BadParameter(f"must be SOURCE=DIR (got {value!r})")
+        if source in roots:
+            raise click.BadParameter(f"source {source!r} is given twice")
+        roots[source] = Path(folder)
+    return roots
+
+
+_RATIO = click.FloatRange(0, 1, max_open=True)
+
+
+@options.command(
+    example="python training/build_training_dataset.py annotations/events.jsonl DATASET"
+    " --audio-root recordings --val-ratio 0.1 --seed 7"
+)
+@click.argument("events", type=options.INPUT_FILE)
+@click.argument("out", type=options.OUTPUT_DIR)
+@click.option(
+    "--audio-root",
+    type=options.INPUT_DIR,
+    help="Folder that audio_path is relative to.  [default: the folder of EVENTS]",
+)
+@click.option(
+    "--audio-root-map",
+    "audio_roots",
+    multiple=True,
+    metavar="SOURCE=DIR",
+    callback=_audio_roots,
+    help="Another folder for the events of a source_set; may be given several times.",
+)
+@click.option("--val-ratio", type=_RATIO, default=0.1, show_default=True, help="Share of val.")
+@click.option("--test-ratio", type=_RATIO, default=0.1, show_default=True, help="Share of test.")
+@options.seed_option()
+@click.option(
+    "--split-by",
+    type=click.Choice(["auto", "session", "drummer_kit", "official"]),
+    default="auto",
+    show_default=True,
+    help="What splits may not share; auto takes the manifest's split field when every event has"
+    " one, else the strictest isolation that is possible.",
+)
+@click.option(
+    "--allow-session-overlap",
+    is_flag=True,
+    help="Accept official splits that share a session, and record it.",
+)
+@click.option(
+    "--sample-rate",
+    type=click.IntRange(1000, 384_000),
+    default=44_100,
+    show_default=True,
+    help="Sample rate of the store, in Hz; recordings of another rate are resampled.",
+)
+@click.option("--components", type=options.INPUT_FILE, help="Taxonomy.  [default: the shipped one]")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    help="Keep this many events, taken evenly from the sessions: for a quick try.",
+)
+@click.option(
+    "--skip-missing-audio",
+    is_flag=True,
+    help="Leave out, and count, events whose audio is not there.",
+)
+@click.option("--force", is_flag=True, help="Replace the store that is in OUT.")
+@click.option(
+    "--verify-only",
+    is_flag=True,
+    help="Build nothing: check the store in OUT against its hashes, its manifests and EVENTS"
+    " (and against the audio, when --audio-root is given); exit 1 if anything differs.",
+)
+@options.report_options("--summary-json", strict=False)
+def main(outputs: options.ReportOutputs, **parameters: Any) -> None:
+    """Build the clip store OUT from EVENTS and their audio.
+
+    Decodes each recording once into one 16-bit blob a split, with a table of events beside it, and
+    divides the events so that no session is in two splits.
+    """
+    from training.checks import build_dataset
+
+    report = build_dataset.run(
+        build_dataset.Options(**parameters, gates=outputs.gates),
+        track=lambda items, what: options.progress(items, description=what, total=len(items)),
+    )
+    options.finish(report, outputs)
+
+
+if __name__ == "__main__":
+    main()

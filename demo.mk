@@ -21,7 +21,7 @@ HEALTH := --health-events $(EVENTS) --health-dataset-metadata $(DATA)/metadata.j
   --health-max-duplication-rate 0.005 --health-min-class-count 100 --health-max-unknown-labels 0 \
   --health-require-techniques-file configs/health_required_techniques_prod.txt \
   --health-split-isolation session,drummer,kit
-ALIGNMENT = $(foreach manifest,$(wildcard $(DATA)/sessions/*.json),--alignment-manifest $(manifest))
+ALIGNMENT = $(foreach manifest,$(wildcard $(DATA)/sessions/session_*.json),--alignment-manifest $(manifest))
 SAY = @printf '\n\033[1m%s\033[0m\n' # a heading for the step that follows
 
 demo: $(PAGES)/readiness.json ## the whole road: make data, check, train, predict, judge (6 minutes)

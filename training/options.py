@@ -221,6 +221,14 @@ def seed_option(default: int = 0) -> Callable[[Function], Function]:
     )
 
 
+def split_commas(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> tuple[str, ...]:
+    """Read `--x a,b --x c` as a, b, c, each once: a click callback for repeatable options."""
+    names = (name.strip() for value in values for name in value.split(","))
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
 def finish(report: Report, outputs: ReportOutputs, *, blocking: bool | None = None) -> None:
     """Write a report wherever it was asked for, print it, and end with its exit code.
 

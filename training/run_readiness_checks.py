@@ -11,16 +11,14 @@ import click
 from training import options
 
 CHECKS = ("alignment", "health", "boundary", "openset", "bootstrap")
-FILE, PAIR, FILES = (
-    {"type": options.INPUT_FILE},
-    ("ground-truth", "predictions"),
-    {"multiple": True},
-)
+FILE: dict[str, Any] = {"type": options.INPUT_FILE}
+MANY: dict[str, Any] = {"multiple": True}
+PAIR = ("ground-truth", "predictions")
 
 # The flags of each check, named --<check>-<flag>; their meaning is that of the check's own command.
 CHECK_FLAGS: dict[str, dict[str, dict[str, Any]]] = {
     "alignment": {
-        "manifest": FILE | FILES | {"help": "Session manifest for align-qc; may be repeated."},
+        "manifest": FILE | MANY | {"help": "Session manifest for align-qc; may be repeated."},
         "max-delay-ms": {"type": float},
         "max-drift-samples-per-min": {"type": float},
     },
@@ -32,13 +30,13 @@ CHECK_FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         "min-class-count": {"type": int},
         "min-counts-json": FILE,
         "max-unknown-labels": {"type": int},
-        "require-technique": FILES,
-        "require-techniques-file": FILE | FILES,
-        "require-label": FILES,
-        "require-labels-file": FILE | FILES,
+        "require-technique": MANY,
+        "require-techniques-file": FILE | MANY,
+        "require-label": MANY,
+        "require-labels-file": FILE | MANY,
         "max-synthetic-fraction": {"type": float},
         "min-drummers": {"type": int},
-        "split-isolation": FILES,
+        "split-isolation": MANY | {"callback": options.split_commas},
     },
     "boundary": {name: FILE for name in PAIR} | {"min-macro-recall": {"type": float}},
     "openset": {name: FILE for name in PAIR}
@@ -72,15 +70,17 @@ def check_flags(function: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--checks",
-    default=",".join(CHECKS),
-    show_default=True,
-    help="The checks to run; one that has no input blocks.",
+    multiple=True,
+    default=CHECKS,
+    callback=options.split_commas,
+    show_default=",".join(CHECKS),
+    help="The checks to run, separated by commas; one that has no input blocks.",
 )
 @click.option("--halt-on-first-failure", is_flag=True, help="Run no further check once one blocks.")
 @check_flags
 @options.report_options(strict=False)
 def main(
-    checks: str,
+    checks: tuple[str, ...],
     halt_on_first_failure: bool,
     outputs: options.ReportOutputs,
     **flags: Any,
@@ -93,16 +93,12 @@ def main(
     """
     from training.checks import readiness
 
-    selected = tuple(name.strip() for name in checks.split(",") if name.strip())
-    for name in selected:
-        if name not in CHECKS:
-            raise click.BadParameter(
-                f"{name!r} is none of {', '.join(CHECKS)}", param_hint="--checks"
-            )
+    for name in set(checks) - set(CHECKS):
+        raise click.BadParameter(f"{name!r} is none of {', '.join(CHECKS)}", param_hint="--checks")
     reports = {check: flags.pop(f"{check}_report") for check in CHECKS}
     report, outcomes = readiness.run(
         readiness.Options(
-            checks=selected,
+            checks=checks,
             given={check: _given(check, flags) for check in CHECKS},
             halt_on_first_failure=halt_on_first_failure,
             gates=outputs.gates,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from training.errors import InputError
+from training.errors import DrumgateError, InputError
 from training.gates import Report, Status, Verdict, overall
 from training.manifest import InputFile
 
@@ -115,7 +115,7 @@ def _run_check(check: str, options: Options) -> Outcome:
         if "manifest" in given:
             given["manifests"] = given.pop("manifest")
         report: Report = module.run(module.Options(**given, gates=options.gates))
-    except InputError:
+    except DrumgateError:
         raise
     except Exception as error:
         detail = f"the check crashed: {type(error).__name__}: {error}"

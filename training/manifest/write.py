@@ -61,9 +61,9 @@ def to_json(value: Any, *, indent: int | None = 2) -> str:
     Raises:
         ValueError: a number is NaN or infinite (JSON has no word for either).
     """
-    plain = msgspec.to_builtins(value)
-    _check_finite(plain, "$")
-    text = msgspec.json.encode(plain)
+    text = msgspec.json.encode(value)
+    if b"null" in text:  # which is also how msgspec writes NaN and infinities
+        _check_finite(msgspec.to_builtins(value), "$")
     return (msgspec.json.format(text, indent=indent) if indent else text).decode()
 
 

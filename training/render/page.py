@@ -47,6 +47,7 @@ def _environment() -> Environment:
         scalars=_scalars,
         columns=_columns,
         worst_first=_worst_first,
+        condensed=text.condensed,
     )
     environment.globals.update(
         charts=charts,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from training.errors import printable
@@ -52,6 +52,31 @@ def wanted(row: Mapping[str, Any]) -> str:
     return text
 
 
+def condensed(rows: Sequence[Mapping[str, Any]], keep: int = 3) -> list[Mapping[str, Any]]:
+    """Fold the passing rows of a gate that judged many subjects into one, the closest call.
+
+    `alignment.max_delay_ms` passes for every mic of every session: one row with the worst figure
+    says as much. Rows that did not pass, and groups of up to `keep`, stay as they are.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        folds = row["status"] == "pass" and "[" in row["name"] and row["observed"] is not None
+        groups.setdefault(row["name"].partition("[")[0] if folds else "", []).append(row)
+    shown: list[Mapping[str, Any]] = []
+    folded = set()
+    for row in rows:
+        base = row["name"].partition("[")[0]
+        group = groups.get(base, [])
+        if row not in group or len(group) <= keep:
+            shown.append(row)
+        elif base not in folded:
+            folded.add(base)
+            pick = min if row["comparator"] == ">=" else max
+            worst = pick(group, key=lambda member: float(member["observed"]))
+            shown.append({**worst, "name": f"{base} (worst of {len(group)})"})
+    return shown
+
+
 def tally(report: Mapping[str, Any]) -> str:
     """Return how many gates block, as a sentence."""
     rows = report["gating_results"]
@@ -74,7 +99,7 @@ def headline(report: Mapping[str, Any]) -> str:
 def render_text(report: Mapping[str, Any]) -> str:
     """Return a report as plain text."""
     lines = [f"{report['tool']}: {headline(report)}"]
-    rows = report["gating_results"]
+    rows = condensed(report["gating_results"])
     name_width = max((len(row["name"]) for row in rows), default=0)
     seen_width = max((len(observed(row)) for row in rows), default=0)
     for row in rows:
@@ -106,7 +131,7 @@ def print_rich(report: Mapping[str, Any]) -> None:
             ("asks", "left"),
         ):
             table.add_column(name, justify=justify)  # type: ignore[arg-type]
-        for row in report["gating_results"]:
+        for row in condensed(report["gating_results"]):
             table.add_row(
                 Text(WORDS[row["status"]], style=STYLES[row["status"]]),
                 Text(printable(row["name"])),

@@ -14,8 +14,8 @@ from markupsafe import Markup, escape
 from training.errors import printable
 from training.render.text import figure
 
-WIDTH = 640
-LABEL = 150
+WIDTH = 720
+LABEL = 200
 ROW = 22
 
 
@@ -164,7 +164,7 @@ def series(
     x: Sequence[float], y: Sequence[float], title: str, bounds: tuple[float, float], unit: str
 ) -> Markup:
     """Draw points over time with the band between `bounds` that the gate allows."""
-    width, height, left, top = 560, 120, 56, 10
+    width, height, left, top = 560, 120, 80, 10
     low = min([*y, bounds[0]])
     high = max([*y, bounds[1]])
     margin = (high - low) * 0.08 or 1.0

@@ -48,6 +48,12 @@ def _environment() -> Environment:
         columns=_columns,
         worst_first=_worst_first,
         condensed=text.condensed,
+        limits=_limits,
+        points=_points,
+        headline_points=_headline_points,
+        worst_pairs=_worst_pairs,
+        as_rows=lambda counts, name: {key: {name: value} for key, value in counts.items()},
+        without=lambda values, name: {k: v for k, v in values.items() if k != name},
     )
     environment.globals.update(
         charts=charts,
@@ -89,3 +95,34 @@ def _columns(rows: Iterable[Any]) -> list[str]:
 
 def _worst_first(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(rows, key=lambda row: _ORDER.index(row["status"]))
+
+
+def _limits(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The threshold of each gate by its bare name, for the line that a plot draws."""
+    return {
+        row["name"].partition("[")[0].rpartition(".")[2]: row["threshold"]
+        for row in rows
+        if row["threshold"] is not None
+    }
+
+
+def _points(table: Mapping[str, Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Rows for a forest plot: a figure of each label, with its interval where it has one."""
+    return [_point(label, row[name]) for label, row in table.items()]
+
+
+def _headline_points(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows for a forest plot: the figures of the whole that lie in [0, 1] by nature."""
+    names = ("macro_f1", "macro_precision", "macro_recall", "micro_f1", "map", "subset_accuracy")
+    return [_point(name, metrics[name]) for name in names if name in metrics]
+
+
+def _point(label: str, figure: Any) -> dict[str, Any]:
+    if not isinstance(figure, Mapping):
+        return {"label": label, "point": figure, "lower": None, "upper": None}
+    lower, upper = figure["ci_lower"], figure["ci_upper"]
+    return {"label": label, "point": figure["point_estimate"], "lower": lower, "upper": upper}
+
+
+def _worst_pairs(pairs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return sorted(pairs, key=lambda pair: -abs(pair["residual_ms"] or 0.0))

@@ -193,7 +193,7 @@ def families(events: list[dict[str, Any]]) -> list[list[str]]:
 
 
 @ENGINES
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=manifests())
 def test_figures_equal_a_plain_loop(
     engine: Callable[[Any], Any], rows: list[dict[str, Any]]
@@ -239,7 +239,7 @@ def assert_spread(found: dict[str, Any], values: list[float]) -> None:
         assert found["percentiles"][f"p{percent:02}"] == pytest.approx(figure, abs=1e-6)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=manifests())
 def test_engines_agree_to_the_byte(rows: list[dict[str, Any]]) -> None:
     assert json.dumps(measured(rows, on_arrow)) == json.dumps(measured(rows, on_duckdb))

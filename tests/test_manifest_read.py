@@ -68,7 +68,10 @@ def fault(path: Path, kind: type = Event) -> str:
         (line(bleed_level="loud"), 'bleed_level: is not one of the values allowed (got "loud")'),
         (line().replace("0.5", "NaN", 1), "is not valid JSON: NaN is not a JSON number"),
         (line().replace("0.5", "Infinity", 1), "is not valid JSON: Infinity is not a JSON number"),
-        (line().replace("0.5", "1e999", 1), "number out of range"),
+        (
+            line().replace("0.5", "1e999", 1),
+            'is not valid JSON: the number "1e999" is out of range',
+        ),
         (line()[:-1] + ",}", "is not valid JSON"),
         (line()[:20], "is not valid JSON"),
         ("[]", "must be an object"),

@@ -6,6 +6,7 @@ This is the slow, careful reader. It runs only once the fast one has met a bad l
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Never
 import jsonlines
 import msgspec
 
-from training.errors import SHOWN_PROBLEMS, UNSET, InputError, Problem
+from training.errors import SHOWN_PROBLEMS, UNSET, InputError, Problem, shorten
 from training.manifest.lines import numbered_lines
 
 Step = str | int
@@ -96,12 +97,12 @@ def explain(
 
 
 def strict_loads(text: str | bytes) -> Any:
-    """Parse JSON as RFC 8259 has it: no NaN or Infinity, no key twice.
+    """Parse JSON as RFC 8259 has it: no NaN or Infinity, no key twice, no number out of range.
 
     Raises:
         ValueError: the text is not such JSON.
     """
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_refuse)
+    return json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
 
 
 def _read_values(path: Path) -> Iterator[tuple[int, Any]]:
@@ -142,6 +143,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {twice!r} stands twice")
     return record
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"the number {shorten(number, 20)} is out of range")
+    return value
 
 
 def _refuse(constant: str) -> Never:

@@ -22,7 +22,11 @@ DynamicBucket = Literal["ghost", "light", "medium", "accent"]
 BleedLevel = Literal["low", "med", "high"]
 
 
-class Component(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """What all records share; none can hold a cycle, so the collector need not look at them."""
+
+
+class Component(Record):
     """What was struck: a label, and how hard, how open, where."""
 
     label: NonEmpty
@@ -36,21 +40,21 @@ class Component(Struct, frozen=True, kw_only=True, omit_defaults=True):
     instrument_variant: str | None = None
 
 
-class Loudness(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Loudness(Record):
     """Integrated loudness (LUFS, BS.1770-4) and sample peak (dBFS) of the event's audio."""
 
     LUFS_i: float | None = None
     peak_dbfs: float | None = None
 
 
-class ContextMs(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ContextMs(Record):
     """How much audio an example keeps before and after its onset, in ms."""
 
     pre: Annotated[float, Meta(ge=0)] | None = None
     post: Annotated[float, Meta(ge=0)] | None = None
 
 
-class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Event(Record):
     """One drum event: what was struck when, in which session.
 
     `components` is empty for a negative or silent example. `onset_time` and `offset_time` are
@@ -98,7 +102,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return tuple(dict.fromkeys(component.label for component in self.components))
 
 
-class GroundTruth(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class GroundTruth(Record):
     """What is true of one example that a model is judged on.
 
     Either `labels` or `components` says what is there (a line of an events manifest will do).
@@ -130,7 +134,7 @@ class GroundTruth(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return frozenset(component.label for component in self.components or ())
 
 
-class Prediction(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Prediction(Record):
     """What a model says of one example.
 
     Scores lie in [0, 1]. `unknown_score` rises with how unknown the sound seems.

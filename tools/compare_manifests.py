@@ -1,0 +1,76 @@
+"""Command line of the comparison; the work is done in `training.checks.manifest_diff`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from training import options
+
+
+@options.command(
+    example="python tools/compare_manifests.py base.jsonl candidate.jsonl"
+    " --json-output diff.json --fail-on removed --fail-on moved=10"
+)
+@click.argument("base", type=options.INPUT_FILE)
+@click.argument("candidate", type=options.INPUT_FILE)
+@click.option(
+    "--tolerance-ms",
+    type=click.FloatRange(min=0),
+    default=50.0,
+    show_default=True,
+    help="Where ids differ, onsets further apart are never taken for the same event.",
+)
+@click.option(
+    "--fail-on",
+    multiple=True,
+    metavar="KIND[=N]",
+    help="Gate: at most N (0) events added, removed, moved, relabelled, or with another velocity,"
+    " openness, techniques or fields. Repeatable.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="How many changes of each kind, and how many sessions, the report lists.",
+)
+@options.report_options(report="--json-output", strict=False)
+def main(
+    base: Path,
+    candidate: Path,
+    tolerance_ms: float,
+    fail_on: tuple[str, ...],
+    limit: int,
+    outputs: options.ReportOutputs,
+) -> None:
+    """Tell what changed from one manifest to the next, event by event.
+
+    Pairs events by sample_id, and where ids differ by time within a session. Blocks only on the
+    kinds of change that --fail-on or the gates file names.
+    """
+    from training.checks import manifest_diff
+
+    report = manifest_diff.run(
+        manifest_diff.Options(
+            base=base,
+            candidate=candidate,
+            tolerance_ms=tolerance_ms,
+            fail_on=fail_on,
+            limit=limit,
+            gates=outputs.gates,
+        )
+    )
+    if outputs.format == "text":
+        options.echo(_summary(report.metrics["counts"], report.metrics["unchanged"]))
+    options.finish(report, outputs)
+
+
+def _summary(counts: dict[str, int], unchanged: int) -> str:
+    said = [f"{number:,} {kind}" for kind, number in counts.items() if number]
+    return ", ".join([*said, f"{unchanged:,} unchanged"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,382 @@
+"""The bootstrap check: a model's figures with intervals, and against an earlier model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from training.checks import bootstrap_input as inputs
+from training.checks.bootstrap_input import LISTED, Clusters, Joined, Truth, Vocabulary
+from training.errors import DrumgateError
+from training.gates import Interval, Measurement, Report, Threshold, Verdict, judge, load_thresholds
+from training.manifest import Prediction, read_records, reject_duplicates
+from training.metrics.bootstrap import METRICS, Estimates, bootstrap, compare
+from training.metrics.resampling import (
+    Estimate,
+    Method,
+    Resampling,
+    holm,
+    more_clusters_needed,
+)
+from training.metrics.scores import Clips
+
+# The gates look at these whatever was asked for.
+_GATED: Final = ("macro_f1", "openness_mae")
+_UNDECIDABLE: Final = "undecidable"
+# In simulation expanded intervals of 95 % cover 93 % or more from here on (docs/tools).
+_COVERS_FROM: Final = 8
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What the bootstrap check reads, how it draws and how it judges."""
+
+    ground_truth: Path
+    predictions: Path
+    baseline_predictions: Path | None = None
+    metrics: tuple[str, ...] = ()
+    """Names of figures; empty = all."""
+    threshold: float = 0.5
+    labels: tuple[str, ...] = ()
+    components: Path | None = None
+    cluster_field: str = "session_id"
+    """Field that says which clips belong together; `none` = each clip on its own."""
+    stratify_field: str | None = None
+    iterations: int = 1000
+    confidence: float = 0.95
+    method: Method = "expanded"
+    min_clusters: int = 5
+    seed: int = 0
+    min_macro_f1: float | None = None
+    max_macro_f1_drop: float | None = None
+    max_openness_mae_rise: float | None = None
+    gates: Path | None = None
+
+
+def run(options: Options) -> Report:
+    """Estimate the figures of a model, and what changed since the baseline, and judge both.
+
+    A clip without a prediction counts as one where nothing was predicted, and is listed. The
+    baseline gates are judged only where a baseline is given.
+
+    Raises:
+        DrumgateError: an option makes no sense.
+        InputError: an input is missing or malformed, a `sample_id` stands twice, or a label is not
+            one of the classes given.
+    """
+    settings, metrics = _settings(options)
+    thresholds = load_thresholds(
+        "bootstrap",
+        overlay=options.gates,
+        overrides={
+            "min_macro_f1": options.min_macro_f1,
+            "max_macro_f1_drop": options.max_macro_f1_drop,
+            "max_openness_mae_rise": options.max_openness_mae_rise,
+        },
+    )
+    field = None if options.cluster_field == "none" else options.cluster_field
+    truth = inputs.read_truth(options.ground_truth, (field, options.stratify_field))
+    files = [options.predictions]
+    if options.baseline_predictions is not None:
+        files.append(options.baseline_predictions)
+    predictions = [read_records(path, Prediction) for path in files]
+    for records in predictions:
+        reject_duplicates(records)
+    vocabulary = inputs.vocabulary(truth, predictions, options.labels, options.components)
+    models = [inputs.join(truth, each, vocabulary, options.threshold) for each in predictions]
+    clusters = inputs.clusters(truth, field)
+    strata = None
+    if options.stratify_field is not None:
+        strata = inputs.strata(truth, options.stratify_field, clusters)
+
+    found = bootstrap(
+        models[0].clips, clusters.index, settings=settings, metrics=metrics, strata=strata
+    )
+    found = _explained(found, clusters)
+    verdicts = [_judge_macro_f1(found, thresholds["min_macro_f1"], settings)]
+    report = _metrics(found, truth, vocabulary, models[0], clusters, options)
+    warnings = _warnings(found, truth, vocabulary, models)
+    if len(models) == 2:
+        pair = _on_common_values(models[0].clips, models[1].clips)
+        change = compare(*pair, clusters.index, settings=settings, metrics=metrics, strata=strata)
+        change = _explained(change, clusters)
+        judged = _judge_change(change, models, thresholds, settings)
+        verdicts += judged
+        warnings += [
+            f"{verdict.name} passes on the bound of the interval only; {verdict.detail}"
+            for verdict in judged
+            if verdict.passed and verdict.detail.startswith(_UNDECIDABLE)
+        ]
+        report["comparison"] = _comparison(change, models, truth, options)
+    return Report(
+        tool="bootstrap-eval",
+        inputs=[truth.records.source, *(model.source for model in models)],
+        parameters={**asdict(options), "metrics": options.metrics or METRICS},
+        metrics=report,
+        verdicts=verdicts,
+        warnings=warnings,
+        seed=options.seed,
+    )
+
+
+def _settings(options: Options) -> tuple[Resampling, tuple[str, ...]]:
+    if unknown := [name for name in options.metrics if name not in METRICS]:
+        raise DrumgateError(
+            f"--metrics: {', '.join(unknown)} is not a figure; there are: {', '.join(METRICS)}"
+        )
+    try:
+        settings = Resampling(
+            iterations=options.iterations,
+            confidence=options.confidence,
+            method=options.method,
+            seed=options.seed,
+            min_clusters=options.min_clusters,
+        )
+    except ValueError as error:
+        raise DrumgateError(str(error)) from None
+    return settings, tuple(
+        dict.fromkeys((*options.metrics, *_GATED))
+    ) if options.metrics else METRICS
+
+
+def _explained(found: Estimates, clusters: Clusters) -> Estimates:
+    """Say why there is no interval where the clips could not be told apart by session."""
+    if not clusters.reason:
+        return found
+
+    def explain(estimate: Estimate) -> Estimate:
+        known = len(clusters.names)
+        return replace(estimate, n_clusters=known, reason=clusters.reason, standard_error=None)
+
+    return replace(
+        found,
+        n_clusters=len(clusters.names),
+        overall={name: explain(each) for name, each in found.overall.items()},
+        per_class={
+            label: {name: explain(each) for name, each in figures.items()}
+            for label, figures in found.per_class.items()
+        },
+    )
+
+
+def _judge_macro_f1(found: Estimates, threshold: Threshold, settings: Resampling) -> Verdict:
+    estimate = found.overall["macro_f1"]
+    if estimate.point is None:
+        detail = "there is no reference event of any class"
+    else:
+        detail = _undecided(estimate, threshold, settings) or _weakest(found)
+    return judge(_measurement("macro_f1", estimate, settings, detail), threshold)
+
+
+def _judge_change(
+    change: Estimates,
+    models: list[Joined],
+    thresholds: dict[str, Threshold],
+    settings: Resampling,
+) -> list[Verdict]:
+    """Judge how much worse the candidate is; a drop is baseline - candidate."""
+    drop, gate = _negated(change.overall["macro_f1"]), thresholds["max_macro_f1_drop"]
+    detail = _undecided(drop, gate, settings) or "baseline less candidate, on the same clips"
+    verdicts = [judge(_measurement("macro_f1_drop", drop, settings, detail), gate)]
+
+    predicted = [np.isfinite(model.clips.openness_pred) for model in models]
+    expected = np.isfinite(models[0].clips.openness)
+    if not (expected & (predicted[0] | predicted[1])).any():
+        return verdicts
+    rise, gate = change.overall["openness_mae"], thresholds["max_openness_mae_rise"]
+    detail = _undecided(rise, gate, settings) or "candidate less baseline, on the same clips"
+    lost = int((expected & predicted[1] & ~predicted[0]).sum())
+    if lost:
+        # A model may not choose the clips on which its openness is compared.
+        rise = replace(rise, point=None)
+        detail = f"{lost} clips have an openness from the baseline and none from the candidate"
+    verdicts.append(judge(_measurement("openness_mae_rise", rise, settings, detail), gate))
+    return verdicts
+
+
+def _measurement(name: str, estimate: Estimate, settings: Resampling, detail: str) -> Measurement:
+    bounds = None
+    if estimate.lower is not None and estimate.upper is not None:
+        bounds = Interval(
+            lower=estimate.lower, upper=estimate.upper, confidence=settings.confidence
+        )
+    return Measurement(
+        name=name, value=estimate.point, n=estimate.n_clusters, ci=bounds, detail=detail
+    )
+
+
+def _undecided(estimate: Estimate, threshold: Threshold, settings: Resampling) -> str:
+    """Say how many more sessions are needed where no interval clears the threshold."""
+    if estimate.point is None:
+        return ""
+    if estimate.lower is not None and estimate.upper is not None:
+        if not estimate.lower <= threshold.value <= estimate.upper:
+            return ""
+        why = (
+            f"{estimate.point:.3f} with interval {estimate.lower:.3f}…{estimate.upper:.3f}, "
+            "which holds the threshold"
+        )
+    else:
+        why = estimate.reason
+    needed = more_clusters_needed(estimate, threshold.value, settings=settings)
+    if not needed:
+        return f"{_UNDECIDABLE}: {why}"
+    return f"{_UNDECIDABLE}: about {needed} more sessions needed ({why})"
+
+
+def _weakest(found: Estimates) -> str:
+    scores = {
+        label: figures["f1"].point
+        for label, figures in found.per_class.items()
+        if figures["f1"].point is not None
+    }
+    lowest = sorted(scores.items(), key=lambda item: (item[1] or 0.0, item[0]))[:3]
+    named = ", ".join(f"{label} {value:.3f}" for label, value in lowest if (value or 0.0) < 1.0)
+    return f"lowest F1: {named}" if named else ""
+
+
+def _negated(estimate: Estimate) -> Estimate:
+    def minus(value: float | None) -> float | None:
+        return None if value is None else 0.0 - value
+
+    return replace(
+        estimate,
+        point=minus(estimate.point),
+        lower=minus(estimate.upper),
+        upper=minus(estimate.lower),
+    )
+
+
+def _on_common_values(candidate: Clips, baseline: Clips) -> tuple[Clips, Clips]:
+    """Keep openness and velocity only where both models give one."""
+
+    def keep(mine: Clips, theirs: Clips) -> Clips:
+        return replace(
+            mine,
+            openness_pred=np.where(np.isfinite(theirs.openness_pred), mine.openness_pred, np.nan),
+            velocity_pred=np.where(np.isfinite(theirs.velocity_pred), mine.velocity_pred, np.nan),
+        )
+
+    return keep(candidate, baseline), keep(baseline, candidate)
+
+
+def _metrics(
+    found: Estimates,
+    truth: Truth,
+    vocabulary: Vocabulary,
+    model: Joined,
+    clusters: Clusters,
+    options: Options,
+) -> dict[str, Any]:
+    clips = model.clips
+    events = (clips.truth & clips.annotated).sum(axis=0)
+    named = dict(zip(vocabulary.classes, events.tolist(), strict=True))
+    expected = vocabulary.classes if vocabulary.closed else vocabulary.taxonomy.targets
+    return {
+        **{name: estimate.as_metrics() for name, estimate in found.overall.items()},
+        "per_class": {
+            label: {
+                "n_events": named[label],
+                "n_clusters": figures["f1"].n_clusters,
+                **{name: estimate.as_metrics() for name, estimate in figures.items()},
+            }
+            for label, figures in found.per_class.items()
+        },
+        "n_clips": len(clips),
+        "n_clusters": found.n_clusters,
+        "cluster_field": options.cluster_field,
+        "clips_per_cluster_max": (
+            None if clusters.reason else int(np.bincount(clusters.index).max())
+        ),
+        "classes_without_reference": [
+            label
+            for label in dict.fromkeys((*expected, *vocabulary.classes))
+            if not named.get(label)
+        ],
+        "resamples_missing_a_class": found.resamples_missing_a_class,
+        "missing_predictions": model.missing[:LISTED],
+        "missing_predictions_total": len(model.missing),
+        "surplus_predictions_total": model.surplus,
+        "without_openness_pred": model.without_value["openness"],
+        "without_velocity_pred": model.without_value["velocity"],
+        "background_labels_left_out": inputs.background_events(truth, vocabulary),
+    }
+
+
+def _comparison(
+    change: Estimates, models: list[Joined], truth: Truth, options: Options
+) -> dict[str, Any]:
+    """Candidate - baseline: figures, F1 per class with Holm's correction, clips that flipped."""
+    f1 = {label: figures["f1"] for label, figures in change.per_class.items() if "f1" in figures}
+    adjusted = holm({name: e.p_value for name, e in f1.items() if e.p_value is not None})
+    right = [
+        ~((clips.predicted != clips.truth) & clips.annotated).any(axis=1)
+        for clips in (model.clips for model in models)
+    ]
+    ids = np.array([row.sample_id for row in truth.records.rows], dtype=object)
+    fixed, broken = ids[right[0] & ~right[1]], ids[~right[0] & right[1]]
+    return {
+        "baseline": str(options.baseline_predictions),
+        "difference": {name: estimate.as_metrics() for name, estimate in change.overall.items()},
+        "per_class_f1": {
+            label: {**estimate.as_metrics(), "p_holm": adjusted.get(label)}
+            for label, estimate in f1.items()
+        },
+        "clips_fixed_total": len(fixed),
+        "clips_broken_total": len(broken),
+        "clips_fixed": fixed[:LISTED].tolist(),
+        "clips_broken": broken[:LISTED].tolist(),
+        "baseline_missing_predictions_total": len(models[1].missing),
+    }
+
+
+def _warnings(
+    found: Estimates, truth: Truth, vocabulary: Vocabulary, models: list[Joined]
+) -> list[str]:
+    n_clips = len(truth.records)
+    strangers = sorted(set(vocabulary.classes) - vocabulary.taxonomy.known)
+    said: list[tuple[int, str]] = []
+    for model in models:
+        whose = f"in {model.source.path}" if len(models) > 1 else ""
+        said += [
+            (
+                len(model.missing),
+                f"of {n_clips} clips have no prediction {whose}and count as missed",
+            ),
+            (model.surplus, f"predictions {whose}are of no clip in the ground truth; left out"),
+            (
+                model.labels_only,
+                f"predictions {whose}give labels without scores, which count as 1 and 0 in "
+                "lrap, coverage_error, map, ece and brier",
+            ),
+        ]
+    clips = models[0].clips
+    said.append(
+        (
+            int((clips.truth & ~clips.annotated).any(axis=1).sum()),
+            "clips have a label that their own annotated_labels leave out; it counts nowhere",
+        )
+    )
+    warnings = [f"{count} {' '.join(text.split())}" for count, text in said if count]
+    if strangers and not vocabulary.closed:
+        warnings.append(f"classes that the taxonomy does not know: {', '.join(strangers)}")
+    if found.resamples_missing_a_class:
+        warnings.append(
+            f"in {found.resamples_missing_a_class} resamples some class has no reference event and "
+            "is left out of the macro mean"
+        )
+    macro_f1 = found.overall["macro_f1"]
+    if macro_f1.lower is not None and macro_f1.n_clusters < _COVERS_FROM:
+        warnings.append(
+            f"the intervals rest on {macro_f1.n_clusters} sessions; below {_COVERS_FROM} they are "
+            "too narrow"
+        )
+    if macro_f1.lower is not None and macro_f1.lower == macro_f1.upper:
+        warnings.append(
+            "macro_f1 is the same in every resample: its interval has no width, which says that "
+            "these clips hold no error to resample, not that there is none"
+        )
+    return warnings

@@ -21,7 +21,7 @@ from training.manifest import Event, GroundTruth, read_records, resolve_inside
 from training.taxonomy import load_components
 
 SMALL = DatasetPlan(
-    sessions=3, drummers=2, kits=2, unknown_sessions=1, duration_s=12.0, sample_rate=22_050, seed=4
+    sessions=3, drummers=2, kits=2, unknown_sessions=1, duration_s=15.0, sample_rate=22_050, seed=4
 )
 REQUIRED = {"hihat_bark", "metric_modulation", "variable_meter", "multi_cymbal_same_class"}
 
@@ -73,7 +73,7 @@ def test_the_layout(made: Path) -> None:
             audio = resolve_inside(path.parent, mic["path"], source=path)
             info = soundfile.info(audio)
             assert (info.samplerate, info.channels, info.subtype) == (22_050, 1, "PCM_16")
-            assert info.frames == 12 * 22_050
+            assert info.frames == 15 * 22_050
             assert 0.0 <= mic["expected_delay_ms"] < 15.0
         assert manifest["mics"][0]["expected_delay_ms"] == 0.0
 
@@ -86,7 +86,7 @@ def test_events_are_sorted_valid_and_complete(made: Path, events: list[Event]) -
     for event in events:
         assert event.audio_path is not None
         assert resolve_inside(made, event.audio_path, source=made).is_file()
-        assert 0.0 <= event.onset_time < 12.0
+        assert 0.0 <= event.onset_time < 15.0
         assert set(event.labels) <= known
         assert set(event.annotated_labels or ()) == known
         assert (event.negative_example is True) == (not event.components)
@@ -140,9 +140,9 @@ def test_metadata_counts_what_is_there(made: Path, events: list[Event]) -> None:
     metadata = json.loads((made / "metadata.json").read_text())
     assert metadata["events_total"] == len(events)
     assert metadata["durations_s"] == {
-        "train": {"demo": 12.0},
-        "val": {"demo": 12.0},
-        "test": {"demo": 12.0, "demo_unknown": 12.0},
+        "train": {"demo": 15.0},
+        "val": {"demo": 15.0},
+        "test": {"demo": 15.0, "demo_unknown": 15.0},
     }
     hits = sum(sum(row.values()) for row in metadata["label_counts"].values())
     assert hits == sum(len(event.components) for event in events)
@@ -228,7 +228,7 @@ def test_a_failure_leaves_the_old_set_and_nothing_else(
 
 def test_force_replaces_a_set(tmp_path: Path) -> None:
     small = DatasetPlan(
-        sessions=3, drummers=2, kits=2, unknown_sessions=0, duration_s=10.0, sample_rate=16_000
+        sessions=3, drummers=2, kits=2, unknown_sessions=0, duration_s=15.0, sample_rate=16_000
     )
     target = tmp_path / "set"
     target.mkdir()  # an empty folder may be there
@@ -247,7 +247,7 @@ def test_force_replaces_a_set(tmp_path: Path) -> None:
         ("--drummers 1", "--drummers: must be at least 2"),
         ("--unknown-sessions -1", "--unknown-sessions: must be at least 0"),
         ("--duration-s nan", "--duration-s"),
-        ("--duration-s 5", "--duration-s: must lie between 10 and 600 seconds (got 5.0)"),
+        ("--duration-s 5", "--duration-s: must lie between 15 and 600 seconds (got 5.0)"),
         ("--sample-rate 8000", "--sample-rate: must lie between 16000 and 96000"),
         ("--seed -1", "--seed"),
         ("--sessions many", "--sessions"),
@@ -265,7 +265,7 @@ def test_bad_usage(
 def test_the_command_says_what_it_made(tmp_path: Path, drumgate: Callable[..., Result]) -> None:
     result = drumgate(
         f"make-demo-dataset {tmp_path}/set --sessions 3 --drummers 2 --kits 2 "
-        "--unknown-sessions 1 --duration-s 10 --sample-rate 16000 --seed 2 --jobs 2"
+        "--unknown-sessions 1 --duration-s 15 --sample-rate 16000 --seed 2 --jobs 2"
     )
     assert result.exit_code == 0, result.stderr
     assert "events written to" in result.stdout

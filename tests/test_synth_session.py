@@ -22,6 +22,7 @@ from training.audio.synth import (
 from training.audio.synth.dsp import SPEED_OF_SOUND_M_S
 from training.audio.synth.patterns import HAT_OPEN_AT
 from training.audio.synth.performance import Performance, instrument_of, perform
+from training.audio.synth.plan import MIN_DURATION_S
 from training.audio.synth.room import lead_samples, paths, set_stage
 
 RATE = 44_100
@@ -196,6 +197,26 @@ def test_every_label_and_every_required_technique_occurs(played: list[Performanc
             "variable_meter",
             "multi_cymbal_same_class",
         } <= techniques
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_shortest_sessions_have_their_changes_too(seed: int) -> None:
+    for index, drummer in enumerate(make_drummers(6, seed)):
+        performance = perform(
+            np.random.default_rng([seed, index]),
+            drummer,
+            duration_s=MIN_DURATION_S,
+            effect="splash",
+            metric_modulation=True,
+            variable_meter=True,
+        )
+        techniques = {t for e in performance.events for n in e for t in n.techniques}
+        assert techniques >= {
+            "hihat_bark",
+            "metric_modulation",
+            "variable_meter",
+            "multi_cymbal_same_class",
+        }
 
 
 def test_a_metric_modulation_changes_the_tempo_by_a_ratio(played: list[Performance]) -> None:

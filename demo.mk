@@ -4,7 +4,7 @@
 DEMO := build/demo
 PAGES := reports/demo
 GATES := configs/gates_demo.toml
-SEED := 0
+SEED := 7
 SESSIONS := 24
 DURATION_S := 30
 MINUTES := 2.4

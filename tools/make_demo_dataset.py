@@ -21,7 +21,7 @@ from training import options
     type=int,
     default=3,
     show_default=True,
-    help="Sessions of cowbell, clap and shaker, all in the test split.",
+    help="Sessions of cowbell, clap and shaker, for the open-set gate alone.",
 )
 @click.option(
     "--duration-s", type=float, default=30.0, show_default=True, help="Seconds a session."
@@ -53,7 +53,7 @@ def main(
     """Synthesise sessions into the folder OUT: FLAC audio, alignment manifests, events, splits.
 
     Test sessions have drummers and kits that no other session has. Percussion of no known class
-    occurs only in sessions of its own, in the test split. The same options give the same bytes.
+    has sessions of its own, for the open-set gate alone. The same options give the same bytes.
     """
     import os
     from collections.abc import Iterable

@@ -3,8 +3,9 @@
 Layout below the target folder::
 
     metadata.json                      what was made, by which parameters; durations and counts
-    annotations/events.jsonl           every event of every session
-    annotations/ood.jsonl              ground truth of the open-set gate
+    annotations/events.jsonl           every event of every session on the kit
+    annotations/ood.jsonl              ground truth of the open-set gate: the struck events of the
+                                       test split, and percussion that no class stands for
     sessions/session_001.json          alignment manifest of one session
     sessions/session_001/kick_in.flac  … one file a microphone, and mix.flac
 
@@ -17,7 +18,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,7 +28,7 @@ from typing import Any, Final, cast
 from training.audio.synth.dsp import Signal
 from training.audio.synth.patterns import HAT_OPEN_AT
 from training.audio.synth.performance import BUCKETS, SIMULTANEOUS_S
-from training.audio.synth.plan import DatasetPlan, PlannedSession, plan_sessions
+from training.audio.synth.plan import UNKNOWN_SOURCE, DatasetPlan, PlannedSession, plan_sessions
 from training.audio.synth.room import ANCHOR, MICS
 from training.audio.synth.session import SessionAudio, SynthEvent, render_session
 from training.errors import InputError
@@ -72,9 +73,12 @@ def make_dataset(
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
         events.sort(key=lambda event: (event.session_id, event.onset_time))
-        write_jsonl(folder / "annotations" / "events.jsonl", events)
         write_jsonl(folder / "annotations" / "ood.jsonl", _open_set(events))
-        metadata = _metadata(plan, planned, events)
+        # What no class stands for is met by the open-set gate alone: neither in training nor where
+        # the classes are judged.
+        events = [event for event in events if event.source_set != UNKNOWN_SOURCE]
+        write_jsonl(folder / "annotations" / "events.jsonl", events)
+        metadata = _metadata(plan, [p for p in planned if not p.spec.unknown], events)
         write_json(folder / METADATA, metadata)
     return metadata
 
@@ -180,7 +184,7 @@ def _open_set(events: list[Event]) -> Iterator[dict[str, Any]]:
 
 
 def _metadata(
-    plan: DatasetPlan, planned: tuple[PlannedSession, ...], events: list[Event]
+    plan: DatasetPlan, planned: Sequence[PlannedSession], events: list[Event]
 ) -> dict[str, Any]:
     durations: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     who: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))

@@ -8,6 +8,7 @@ SEED := 7
 SESSIONS := 24
 DURATION_S := 30
 MINUTES := 2.4
+MIN_CLASS_COUNT := 100
 INSTALLED := $(VENV)/.installed
 
 DATA := $(DEMO)/data
@@ -18,7 +19,7 @@ MODEL := $(DEMO)/models/best_drum_classifier.pth
 PREDICTIONS := $(DEMO)/predictions
 
 HEALTH := --health-events $(EVENTS) --health-dataset-metadata $(DATA)/metadata.json \
-  --health-max-duplication-rate 0.005 --health-min-class-count 100 --health-max-unknown-labels 0 \
+  --health-max-duplication-rate 0.005 --health-min-class-count $(MIN_CLASS_COUNT) --health-max-unknown-labels 0 \
   --health-require-techniques-file configs/health_required_techniques_prod.txt \
   --health-split-isolation session,drummer,kit
 ALIGNMENT = $(foreach manifest,$(wildcard $(DATA)/sessions/session_*.json),--alignment-manifest $(manifest))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.checks.build_dataset import Options, run
-from training.dataset.build import new_folder, to_int16
+from training.dataset.build import STORE, to_int16
 from training.dataset.store import ClipStore
 from training.errors import InputError
 from training.manifest import Event, read_records
@@ -346,7 +346,7 @@ def test_a_build_that_fails_leaves_nothing(tmp_path):
     target = tmp_path / "out"
 
     def fail() -> None:
-        with new_folder(target, force=False) as work:
+        with STORE.writing(target, force=False) as work:
             (work / "half").write_text("x")
             raise RuntimeError("stop")
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from training.dataset.build import new_folder, require_replaceable, write_metadata, write_store
+from training.dataset.build import STORE, write_metadata, write_store
 from training.dataset.divide import Division, SplitBy, divide
 from training.dataset.select import Selection, Track, select
 from training.dataset.verify import verify_store
@@ -69,8 +69,7 @@ def run(options: Options, *, track: Track = quiet) -> Report:
 
 def _build(options: Options, track: Track) -> Report:
     _require_ratios(options)
-    if options.out.exists():
-        require_replaceable(options.out, force=options.force)
+    STORE.require_replaceable(options.out, force=options.force)
     started = time.monotonic()
     records = read_raw(options.events, Event)
     components = options.components or config_path("components.json")
@@ -99,7 +98,7 @@ def _build(options: Options, track: Track) -> Report:
     taxonomy_file = describe_file(components)
     if options.components is None:  # where drumgate is installed says nothing of the data
         taxonomy_file = InputFile("components.json", taxonomy_file.sha256, taxonomy_file.bytes)
-    with new_folder(options.out, force=options.force) as folder:
+    with STORE.writing(options.out, force=options.force) as folder:
         metadata = write_store(
             folder,
             selection,

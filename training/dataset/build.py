@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,66 +22,12 @@ from training.dataset.divide import Division
 from training.dataset.metadata import Segment, content_hash, facts
 from training.dataset.select import Recording, Selection, Track, check_onsets
 from training.errors import InputError
-from training.manifest import write_json, write_jsonl
+from training.manifest import FolderKind, write_json, write_jsonl
 
 _BLOCK = 1 << 20
 
 
-@contextmanager
-def new_folder(target: Path, *, force: bool) -> Iterator[Path]:
-    """Give a folder to write into that becomes ``target`` once the block is over.
-
-    When the block raises, ``target`` stays as it was and nothing is left beside it.
-
-    Raises:
-        InputError: ``target`` is there and not empty, and `force` is not set; or it is no store,
-            which not even `force` replaces; or nothing can be written there.
-    """
-    target = Path(target)
-    if target.exists():
-        require_replaceable(target, force=force)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.building-", dir=target.parent))
-    except OSError as error:
-        raise InputError.at(target, f"cannot be written: {error.strerror}") from None
-    try:
-        yield work
-        work.chmod(0o777 & ~_umask())
-        _swap(work, target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-
-
-def require_replaceable(target: Path, *, force: bool) -> None:
-    """Check that a store may be written to a path that is there already.
-
-    Raises:
-        InputError: as `new_folder`.
-    """
-    if not target.is_dir():
-        raise InputError.at(target, "is a file; a store is a folder")
-    if not any(target.iterdir()):
-        return
-    if not (target / layout.METADATA).is_file():
-        raise InputError.at(target, "is a folder with something else in it; choose another")
-    if not force:
-        raise InputError.at(target, "holds a store already; --force replaces it")
-
-
-def _swap(work: Path, target: Path) -> None:
-    if not target.exists():
-        work.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-    target.rename(old)  # onto an empty folder
-    try:
-        work.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
+STORE: Final = FolderKind("store", lambda folder: (folder / layout.METADATA).is_file())
 
 
 def write_blobs(
@@ -305,9 +248,3 @@ class _Blob:
         self._file.write(data)
         self.digest.update(data)
         self._length += len(data) // layout.SAMPLE.itemsize
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -9,6 +9,7 @@ from training.manifest.fields import (
     Prediction,
     json_schema,
 )
+from training.manifest.folder import FolderKind
 from training.manifest.paths import resolve_inside
 from training.manifest.read import (
     InputFile,
@@ -26,6 +27,7 @@ __all__ = [
     "Component",
     "ContextMs",
     "Event",
+    "FolderKind",
     "GroundTruth",
     "InputFile",
     "Loudness",

@@ -26,7 +26,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """What all records share; none can hold a cycle, so the collector need not look at them."""
 
 
-class Component(Record):
+class Component(Record, frozen=True, kw_only=True):
     """What was struck: a label, and how hard, how open, where."""
 
     label: NonEmpty
@@ -40,21 +40,21 @@ class Component(Record):
     instrument_variant: str | None = None
 
 
-class Loudness(Record):
+class Loudness(Record, frozen=True, kw_only=True):
     """Integrated loudness (LUFS, BS.1770-4) and sample peak (dBFS) of the event's audio."""
 
     LUFS_i: float | None = None
     peak_dbfs: float | None = None
 
 
-class ContextMs(Record):
+class ContextMs(Record, frozen=True, kw_only=True):
     """How much audio an example keeps before and after its onset, in ms."""
 
     pre: Annotated[float, Meta(ge=0)] | None = None
     post: Annotated[float, Meta(ge=0)] | None = None
 
 
-class Event(Record):
+class Event(Record, frozen=True, kw_only=True):
     """One drum event: what was struck when, in which session.
 
     `components` is empty for a negative or silent example. `onset_time` and `offset_time` are
@@ -102,7 +102,7 @@ class Event(Record):
         return tuple(dict.fromkeys(component.label for component in self.components))
 
 
-class GroundTruth(Record):
+class GroundTruth(Record, frozen=True, kw_only=True):
     """What is true of one example that a model is judged on.
 
     Either `labels` or `components` says what is there (a line of an events manifest will do).
@@ -134,7 +134,7 @@ class GroundTruth(Record):
         return frozenset(component.label for component in self.components or ())
 
 
-class Prediction(Record):
+class Prediction(Record, frozen=True, kw_only=True):
     """What a model says of one example.
 
     Scores lie in [0, 1]. `unknown_score` rises with how unknown the sound seems.

@@ -41,7 +41,7 @@ def atomic_write(path: Path | str, *, binary: bool = False) -> Iterator[IO[Any]]
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; a report is meant to be read like any other new file.
-        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).chmod(0o666 & ~current_umask())
         Path(temporary).replace(path)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -93,7 +93,8 @@ def _check_finite(value: Any, where: str) -> None:
             _check_finite(item, f"{where}[{index}]")
 
 
-def _umask() -> int:
+def current_umask() -> int:
+    """Return the permissions that new files of this process lack."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

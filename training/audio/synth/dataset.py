@@ -14,13 +14,9 @@ Audio is 16-bit FLAC: it costs a few hundredths of a second a minute more than W
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, cast
@@ -32,7 +28,7 @@ from training.audio.synth.plan import UNKNOWN_SOURCE, DatasetPlan, PlannedSessio
 from training.audio.synth.room import ANCHOR, MICS
 from training.audio.synth.session import SessionAudio, SynthEvent, render_session
 from training.errors import InputError
-from training.manifest import Component, Event, write_json, write_jsonl
+from training.manifest import Component, Event, FolderKind, read_json, write_json, write_jsonl
 from training.taxonomy import load_components
 
 GENERATOR: Final = "make_demo_dataset"
@@ -61,7 +57,7 @@ def make_dataset(
     target = Path(target)
     planned = plan_sessions(plan)
     events: list[Event] = []
-    with _new_folder(target, force=force) as folder:
+    with DATASET.writing(target, force=force) as folder:
         # Sessions are rendered by threads (NumPy's FFTs and loops release the lock) and taken in
         # order.
         with ThreadPoolExecutor(max_workers=max(1, jobs)) as pool:
@@ -233,42 +229,7 @@ def _metadata(
     }
 
 
-@contextmanager
-def _new_folder(target: Path, *, force: bool) -> Iterator[Path]:
-    """Give a folder to write into that becomes `target` once the block has succeeded."""
-    _require_replaceable(target, force=force)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.making-", dir=target.parent))
-    except OSError as error:
-        raise InputError.at(target, f"cannot be written: {error.strerror}") from None
-    try:
-        yield work
-        work.chmod(0o777 & ~_umask())
-        _swap(work, target)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
-
-
-def _require_replaceable(target: Path, *, force: bool) -> None:
-    if target.is_symlink():
-        raise InputError.at(target, "is a link; name the folder itself")
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise InputError.at(target, "is a file; a data set is a folder")
-    if not any(target.iterdir()):
-        return
-    if not _is_ours(target):
-        raise InputError.at(target, "is a folder with something else in it; choose another")
-    if not force:
-        raise InputError.at(target, "holds a data set already; --force replaces it")
-
-
 def _is_ours(target: Path) -> bool:
-    from training.manifest import read_json
-
     if not (target / METADATA).is_file():
         return False
     try:
@@ -277,24 +238,4 @@ def _is_ours(target: Path) -> bool:
         return False
 
 
-def _swap(work: Path, target: Path) -> None:
-    try:
-        if not target.exists():
-            work.rename(target)
-            return
-        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-        target.rename(old)  # onto an empty folder
-        try:
-            work.rename(target)
-        except BaseException:
-            old.rename(target)
-            raise
-    except OSError as error:
-        raise InputError.at(target, f"cannot be written: {error.strerror}") from None
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+DATASET: Final = FolderKind("data set", _is_ours)

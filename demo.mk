@@ -5,10 +5,13 @@ DEMO := build/demo
 PAGES := reports/demo
 GATES := configs/gates_demo.toml
 SEED := 7
-SESSIONS := 24
+SESSIONS := 36
+DRUMMERS := 10
+KITS := 14
 DURATION_S := 30
-MINUTES := 2.4
-MIN_CLASS_COUNT := 100
+EPOCHS := 20
+MINUTES := 4.0
+MIN_CLASS_COUNT := 200
 INSTALLED := $(VENV)/.installed
 
 DATA := $(DEMO)/data
@@ -32,7 +35,7 @@ demo: $(PAGES)/readiness.json ## the whole road: make data, check, train, predic
 
 $(EVENTS): | $(INSTALLED)
 	$(SAY) '1/7  Synthesise sessions: five mics each, several drummers and kits'
-	$(RUN) make-demo-dataset $(DATA) --sessions $(SESSIONS) --duration-s $(DURATION_S) --seed $(SEED) --force
+	$(RUN) make-demo-dataset $(DATA) --sessions $(SESSIONS) --drummers $(DRUMMERS) --kits $(KITS) --duration-s $(DURATION_S) --seed $(SEED) --force
 
 $(DEMO)/readiness_data.json: $(EVENTS) $(GATES)
 	$(SAY) '2/7  Is the dataset ready to train on?'
@@ -45,8 +48,8 @@ $(STORE)/metadata.json: $(EVENTS)
 
 $(MODEL): $(STORE)/metadata.json $(DEMO)/readiness_data.json
 	$(SAY) '4/7  Train: the fast preset (64 x 64 features instead of 128 x 128), to fit in minutes on a CPU'
-	$(RUN) train-classifier --dataset $(STORE) --preset fast --max-minutes $(MINUTES) --device cpu \
-	  --seed $(SEED) --readiness $(DEMO)/readiness_data.json --output $(DEMO)/models \
+	$(RUN) train-classifier --dataset $(STORE) --preset fast --epochs $(EPOCHS) --max-minutes $(MINUTES) \
+	  --device cpu --seed $(SEED) --readiness $(DEMO)/readiness_data.json --output $(DEMO)/models \
 	  --metrics-json $(DEMO)/training.json
 
 $(PREDICTIONS)/test.jsonl: $(MODEL)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -252,6 +253,16 @@ def echo(text: str = "") -> None:
 def warn(text: str) -> None:
     """Print a warning on stderr."""
     click.echo(f"warning: {text}", err=True)
+
+
+def share_cores() -> None:
+    """Let idle threads of PyTorch sleep rather than spin; call it before anything imports torch.
+
+    OpenMP's threads otherwise burn the cores that a second process on the machine needs: two
+    trainings side by side on two cores then run at a third of their speed or less, and alone
+    nothing is gained (docs/training.md). A value set by the user stands.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def debug(text: str) -> None:

@@ -109,7 +109,7 @@ def _run_check(check: str, options: Options) -> Outcome:
     missing = [name for name in REQUIRED_INPUTS[check] if name not in given]
     if missing:
         flags = " and ".join(f"--{check}-{name.replace('_', '-')}" for name in missing)
-        return Outcome(check=check, detail=f"no input: {flags} was not given")
+        return Outcome(check=check, detail=f"no input: give {flags}")
     try:
         module = importlib.import_module(f"training.checks.{check}")
         if "manifest" in given:

@@ -124,10 +124,11 @@ def plan_sessions(plan: DatasetPlan) -> tuple[PlannedSession, ...]:
 
 
 def _shares(rng: np.random.Generator, count: int, *, val_from: int) -> _Shares:
-    """Deal `count` things to the splits: about 28 % to test, one to val if there are enough."""
+    """Deal `count` things to the splits: about 28 % to test, 14 % to val if there are enough."""
     order = tuple(int(i) for i in rng.permutation(count))
     n_test = max(1, round(0.28 * count))
     test, rest = order[:n_test], order[n_test:]
     if count < val_from or len(rest) < 2:
         return _Shares(train=tuple(sorted(rest)), val=tuple(sorted(rest)), test=test)
-    return _Shares(train=tuple(sorted(rest[1:])), val=rest[:1], test=test)
+    n_val = max(1, round(0.14 * count))
+    return _Shares(train=tuple(sorted(rest[n_val:])), val=rest[:n_val], test=test)

@@ -1,0 +1,133 @@
+"""The demo's road in miniature; spoiling one thing makes its readiness fail with exit 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def make(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
+    """Run a target of demo.mk on data of its own, small enough for a test."""
+    settings = {
+        "RUN": f"{sys.executable} -m training.cli",
+        "INSTALLED": "",
+        "DEMO": folder,
+        "PAGES": folder / "pages",
+        "GATES": ROOT / "tests" / "gates_mini.toml",
+        "SESSIONS": 6,
+        "DURATION_S": 15,
+        "MINUTES": 0.5,
+        "MIN_CLASS_COUNT": 5,
+    }
+    words = [f"{name}={value}" for name, value in settings.items()]
+    return subprocess.run(
+        ["make", *words, target],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MAKEFLAGS": ""},
+    )
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("road") / "demo"
+    done = make(folder, "demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "run-readiness-checks: PASS" in done.stdout
+    return folder
+
+
+@pytest.fixture
+def copy(road: Path, tmp_path: Path) -> Path:
+    """The finished road, to be spoilt."""
+    return Path(shutil.copytree(road, tmp_path / "demo"))
+
+
+def rewrite_events(folder: Path, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    path = folder / "data" / "annotations" / "events.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def failing_gates(report: Path) -> set[str]:
+    rows = json.loads(report.read_text())["gating_results"]
+    return {row["name"].partition("[")[0] for row in rows if not row["passed"]}
+
+
+def test_the_road_leaves_a_verdict_and_its_pages(road: Path) -> None:
+    report = json.loads((road / "pages" / "readiness.json").read_text())
+    assert set(report["metrics"]["checks"]) == {
+        "alignment",
+        "health",
+        "boundary",
+        "openset",
+        "bootstrap",
+    }
+    assert report["status"] == "pass"
+    for page in ("index", "alignment", "health", "boundary", "openset", "bootstrap"):
+        assert (road / "pages" / f"{page}.html").is_file()
+
+
+def test_a_second_run_does_nothing_but_show_the_verdict(copy: Path) -> None:
+    done = make(copy, "demo")
+    assert done.returncode == 0
+    assert "make-demo-dataset" not in done.stdout
+    assert "train-classifier" not in done.stdout
+    assert "run-readiness-checks: PASS" in done.stdout
+
+
+def test_a_delayed_mic_blocks(copy: Path) -> None:
+    mic = copy / "data" / "sessions" / "session_001" / "overhead_l.flac"
+    samples, sample_rate = soundfile.read(mic)
+    late = round(0.003 * sample_rate)
+    samples[late:] = samples[:-late].copy()
+    samples[:late] = 0
+    soundfile.write(mic, samples, sample_rate, subtype="PCM_16")
+    (copy / "readiness_data.json").unlink()
+    done = make(copy, "demo")
+    assert "readiness_data.json] Error 1" in done.stderr
+    assert failing_gates(copy / "readiness_data.json") == {"alignment.max_delay_ms"}
+
+
+def test_removed_techniques_block(copy: Path) -> None:
+    rewrite_events(copy, lambda rows: [row.pop("techniques", None) for row in rows] and None)
+    done = make(copy, "demo")
+    assert "readiness_data.json] Error 1" in done.stderr
+    assert failing_gates(copy / "readiness_data.json") == {"health.require_techniques"}
+
+
+def test_what_blocked_once_is_not_trained_on_later(copy: Path) -> None:
+    rewrite_events(copy, lambda rows: [row.pop("techniques", None) for row in rows] and None)
+    make(copy, "demo")
+    again = make(copy, "demo")
+    assert again.returncode != 0
+    assert "best_drum_classifier.pth] Error 1" in again.stderr
+    assert "readiness" in again.stderr
+
+
+def test_shuffled_labels_block(copy: Path) -> None:
+    def shuffle(rows: list[dict[str, Any]]) -> None:
+        struck = [row["components"] for row in rows]
+        random.Random(0).shuffle(struck)
+        for row, components in zip(rows, struck, strict=True):
+            row["components"] = components
+
+    rewrite_events(copy, shuffle)
+    done = make(copy, "demo")
+    assert "demo] Error 1" in done.stderr
+    assert "bootstrap.min_macro_f1" in failing_gates(copy / "pages" / "readiness.json")

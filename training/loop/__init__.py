@@ -1,0 +1,1 @@
+"""The training loop: configuration, schedules, augmentation, metrics, floors, and the trainer."""

@@ -1,0 +1,31 @@
+"""What makes a run the same run: its settings, and the random numbers of each step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+
+__all__ = ["WITHOUT_EFFECT", "differences", "step_seed"]
+
+WITHOUT_EFFECT: Final = ("save_every", "log_every")
+"""Settings that may change when a run is resumed: no weight depends on them."""
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return a seed for one step: well spread, the same on every machine."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Name the settings in which two nested dicts differ."""
+    names: list[str] = []
+    for key in sorted(set(one) | set(other)):
+        a, b = one.get(key), other.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            names += differences(a, b, f"{prefix}{key}.")
+        elif json.dumps(a, sort_keys=True) != json.dumps(b, sort_keys=True):
+            names.append(f"{prefix}{key}")
+    return names

@@ -1,0 +1,64 @@
+"""Checkpoints: tensors and plain values only, written whole or not at all, never unpickled freely.
+
+A *model* file holds all that predicting needs: weights, labels, features with their statistics,
+calibration, open-set statistics, and where they came from. A *run* file holds all that going on
+needs. Both are loaded with ``weights_only=True``: a file that would run code is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from training.errors import InputError
+from training.manifest import atomic_write
+
+__all__ = ["MODEL_FORMAT", "RUN_FORMAT", "load_checkpoint", "save_checkpoint"]
+
+MODEL_FORMAT: Final = "drumgate-model"
+RUN_FORMAT: Final = "drumgate-run"
+VERSION: Final = 1
+
+
+def save_checkpoint(path: Path, content: dict[str, Any], *, format: str) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        InputError: the file cannot be written there.
+    """
+    with atomic_write(path, binary=True) as file:
+        torch.save({"format": format, "version": VERSION, **content}, file)
+
+
+def load_checkpoint(
+    path: Path, *, format: str, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """Read a checkpoint of the given format onto a device.
+
+    Raises:
+        InputError: the file is missing, damaged, holds more than tensors and plain values, or is
+            of another format or version.
+    """
+    if not path.exists():
+        raise InputError.at(path, "no such file")
+    try:
+        with warnings.catch_warnings():
+            # A strange file makes PyTorch warn before it refuses; the error says all there is.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        why = "holds more than tensors and plain values (or is damaged); refused"
+        raise InputError.at(path, why) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise InputError.at(path, "is not a readable checkpoint") from error
+    if not isinstance(content, dict) or content.get("format") != format:
+        raise InputError.at(path, f"is not a checkpoint of the kind {format}")
+    if content.get("version") != VERSION:
+        why = f"must be of version {VERSION}"
+        raise InputError.at(path, why, field="version", got=content.get("version"))
+    return content

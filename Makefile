@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(BIN)/drumgate
 
-.PHONY: help demo test lint types format bench clean
+.PHONY: help demo mdb test lint types format bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -45,4 +45,4 @@ bench: $(VENV)/.installed-test ## print the benchmarks' ratios
 clean: ## remove what the demo made (the environment stays)
 	rm -rf build/demo reports/demo models/demo
 
-include demo.mk
+include demo.mk mdb.mk

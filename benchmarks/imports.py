@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
-MODULES = ("click", "msgspec", "jsonlines", "numpy", "narwhals", "pyarrow", "duckdb", "jinja2",
-           "scipy.signal", "soundfile", "soxr", "sklearn.metrics", "librosa.filters", "torch")  # fmt: skip
+MODULES = (
+    *("click", "msgspec", "jsonlines", "numpy", "narwhals", "pyarrow", "duckdb", "jinja2"),
+    *("scipy.signal", "soundfile", "soxr", "sklearn.metrics", "librosa.filters", "torch"),
+)
 TOOLS = ("dataset-health", "openset-eval", "align-qc", "train-classifier")
 ROUNDS = 5
 

@@ -27,9 +27,11 @@ def make(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
         "DEMO": folder,
         "PAGES": folder / "pages",
         "GATES": ROOT / "tests" / "gates_mini.toml",
-        "SESSIONS": 6,
+        "SESSIONS": 10,
+        "DRUMMERS": 4,
+        "KITS": 5,
         "DURATION_S": 15,
-        "MINUTES": 0.5,
+        "EPOCHS": 10,
         "MIN_CLASS_COUNT": 5,
     }
     words = [f"{name}={value}" for name, value in settings.items()]

@@ -5,8 +5,8 @@ unknown score, higher = more unknown. **Unknown is the positive class**; figures
 positive class are named so (`aupr_in`).
 
 Figures. AUROC: the chance that an unknown outranks a known example, ties counting half. AUPR-out
-and AUPR-in: step-wise average precision with unknown and known as the positive class. FPR@95TPR: the
-share of known examples rejected at the highest threshold that rejects at least 95 % of the
+and AUPR-in: step-wise average precision with unknown and known as the positive class. FPR@95TPR:
+the share of known examples rejected at the highest threshold that rejects at least 95 % of the
 unknown ones, with no interpolation between operating points.
 
 Empty or one-sided input has no such figures: `measure` then returns None for them and says why.

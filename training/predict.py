@@ -55,10 +55,14 @@ def _audio_roots(
     show_default=True,
     help="How unknown a sound is: its features' distance from training, or from the logits.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
 @click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Clips at once; changes speed and memory only.",
 )
+@options.device_option
 @click.option(
     "--skip-missing-audio", is_flag=True, help="Leave out, and count, rows without audio."
 )

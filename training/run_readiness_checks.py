@@ -13,6 +13,8 @@ from training import options
 CHECKS = ("alignment", "health", "boundary", "openset", "bootstrap")
 FILE: dict[str, Any] = {"type": options.INPUT_FILE}
 MANY: dict[str, Any] = {"multiple": True}
+TOOLS = {check: f"{check}-eval" for check in CHECKS}
+TOOLS |= {"alignment": "align-qc", "health": "dataset-health"}
 PAIR = ("ground-truth", "predictions")
 
 # The flags of each check, named --<check>-<flag>; their meaning is that of the check's own command.
@@ -58,7 +60,8 @@ def check_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     for check, flags in reversed(CHECK_FLAGS.items()):
         report = {"type": options.OUTPUT_FILE, "help": f"Write the {check} report here."}
         for name, settings in reversed((flags | {"report": report}).items()):
-            function = click.option(f"--{check}-{name}", **settings)(function)
+            same = {"help": f"As --{name} of {TOOLS[check]}."}
+            function = click.option(f"--{check}-{name}", **same | settings)(function)
     return function
 
 

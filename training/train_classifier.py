@@ -42,9 +42,7 @@ from training import options
 @click.option("--task", type=click.Choice(["multilabel", "multiclass"]), help="Labels an event.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn at random.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True
-)
+@options.device_option
 @click.option(
     "--readiness",
     type=options.INPUT_FILE,

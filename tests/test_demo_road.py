@@ -30,7 +30,7 @@ def make(folder: Path, target: str) -> subprocess.CompletedProcess[str]:
         "SESSIONS": 10,
         "DRUMMERS": 4,
         "KITS": 5,
-        "DURATION_S": 15,
+        "DURATION_S": 20,
         "EPOCHS": 10,
         "MIN_CLASS_COUNT": 5,
     }

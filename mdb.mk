@@ -6,7 +6,7 @@ MDB := build/mdb
 MDB_EPOCHS := 20
 MDB_TRACKS := 80sRock Britpop Reggae Rock Rockabilly Shadows Zeppelin
 # Which other track chooses the epoch and the thresholds for each: the next one in the list.
-MDB_VAL := $(wordlist 2,7,$(MDB_TRACKS)) $(firstword $(MDB_TRACKS))
+MDB_VAL := $(wordlist 2,$(words $(MDB_TRACKS)),$(MDB_TRACKS)) $(firstword $(MDB_TRACKS))
 val_of = $(word $(shell echo $(MDB_TRACKS) | tr ' ' '\n' | grep -nx $(1) | cut -d: -f1),$(MDB_VAL))
 
 mdb: $(MDB)/report.json ## the road on MDB Drums: seven models, each judged on the track it never heard

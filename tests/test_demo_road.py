@@ -133,3 +133,22 @@ def test_shuffled_labels_block(copy: Path) -> None:
     done = make(copy, "demo")
     assert "demo] Error 1" in done.stderr
     assert "bootstrap.min_macro_f1" in failing_gates(copy / "pages" / "readiness.json")
+
+
+def test_the_road_on_real_recordings(shared_data: Path, tmp_path: Path) -> None:
+    """Two tracks of MDB Drums, each judged by a model of one epoch: the road runs."""
+    settings = {
+        "RUN": f"{sys.executable} -m training.cli",
+        "INSTALLED": "",
+        "MDB": tmp_path,
+        "MDB_ROOT": shared_data / "mdb_drums",
+        "MDB_TRACKS": "Rock Zeppelin",
+        "MDB_EPOCHS": 1,
+    }
+    words = [f"{name}={value}" for name, value in settings.items()]
+    done = subprocess.run(["make", *words, "mdb"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["metrics"]["n_clips"] == 48 + 101
+    assert report["metrics"]["n_clusters"] == 2
+    assert report["status"] in ("fail", "not_measured")

@@ -42,13 +42,7 @@ def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[st
     callback=_names,
     help="Figures to report; all of them by default. An unknown name lists them.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="A label is predicted when its score reaches this.",
-)
+@options.threshold_option
 @click.option(
     "--labels", metavar="NAME,…", callback=_names, help="The classes; any other label is an error."
 )

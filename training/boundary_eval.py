@@ -45,13 +45,7 @@ def _gates(_: click.Context, param: click.Parameter, given: tuple[str, ...]) -> 
     required=True,
     help="Predictions for its rows, from predict.py --pack.",
 )
-@click.option(
-    "--threshold",
-    type=click.FloatRange(0, 1),
-    default=0.5,
-    show_default=True,
-    help="A label is predicted when its score reaches this.",
-)
+@options.threshold_option
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),

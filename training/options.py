@@ -222,6 +222,14 @@ def seed_option(default: int = 0) -> Callable[[Function], Function]:
     )
 
 
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="A label is predicted when its score reaches this.",
+)
+
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),

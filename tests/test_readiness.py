@@ -120,6 +120,15 @@ def test_malformed_input_judges_nothing(drumgate: Callable[..., Result], tmp_pat
     assert "bad.jsonl:1: sample_id: is required" in result.stderr
 
 
+@pytest.mark.parametrize("checks", ["", ",", "openset,"])
+def test_an_empty_list_of_checks_does_not_pass(
+    drumgate: Callable[..., Result], checks: str
+) -> None:
+    result = drumgate("run-readiness-checks", "--checks", checks)
+    assert result.exit_code == 2
+    assert "empty name" in result.stderr
+
+
 def test_an_unknown_check_is_bad_usage(drumgate: Callable[..., Result]) -> None:
     result = drumgate("run-readiness-checks --checks opensett")
     assert result.exit_code == 2

@@ -84,6 +84,7 @@ from training import options
 @click.option(
     "--split-isolation",
     multiple=True,
+    callback=options.split_commas,
     metavar="FIELDS",
     help="Gate: splits share no session, drummer, kit, room or performance"
     " (comma-separated). Repeatable.",
@@ -92,7 +93,7 @@ from training import options
     "--skip-invalid", is_flag=True, help="Leave invalid lines out and count them in the report."
 )
 @options.report_options(report="--output", strict=False)
-def main(outputs: options.ReportOutputs, split_isolation: tuple[str, ...], **inputs: Any) -> None:
+def main(outputs: options.ReportOutputs, **inputs: Any) -> None:
     """Judge whether a manifest is fit to train on.
 
     Counts labels, dynamics, techniques, sources, duplicates and what splits share. Judges only the
@@ -100,14 +101,7 @@ def main(outputs: options.ReportOutputs, split_isolation: tuple[str, ...], **inp
     """
     from training.checks import health
 
-    fields = [name.strip() for value in split_isolation for name in value.split(",")]
-    report = health.run(
-        health.Options(
-            **inputs,
-            split_isolation=tuple(dict.fromkeys(fields)),
-            gates=outputs.gates,
-        )
-    )
+    report = health.run(health.Options(**inputs, gates=outputs.gates))
     options.finish(report, outputs)
 
 

@@ -242,9 +242,15 @@ device_option = click.option(
 def split_commas(
     context: click.Context, parameter: click.Parameter, values: Sequence[str]
 ) -> tuple[str, ...]:
-    """Read `--x a,b --x c` as a, b, c, each once: a click callback for repeatable options."""
-    names = (name.strip() for value in values for name in value.split(","))
-    return tuple(dict.fromkeys(name for name in names if name))
+    """Read `--x a,b --x c` as a, b, c, each once: a click callback for repeatable options.
+
+    Raises:
+        click.BadParameter: a name is empty; `--checks ""` must not come to mean "judge nothing".
+    """
+    names = [name.strip() for value in values for name in value.split(",")]
+    if not all(names):
+        raise click.BadParameter("holds an empty name", context, parameter)
+    return tuple(dict.fromkeys(names))
 
 
 def finish(report: Report, outputs: ReportOutputs, *, blocking: bool | None = None) -> None:

@@ -39,6 +39,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "derive-sampling-weights": "tools.derive_sampling_weights",
         "merge-manifests": "tools.merge_manifests",
         "compare-manifests": "tools.compare_manifests",
+        "cache": "tools.cache",
     },
 }
 MODULES: Final = {name: module for tools in SECTIONS.values() for name, module in tools.items()}

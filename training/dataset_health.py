@@ -15,9 +15,12 @@ from training import options
 )
 @click.option(
     "--events",
-    type=options.INPUT_FILE,
+    multiple=True,
     required=True,
-    help="The manifest (.jsonl, .gz, .zst, .parquet).",
+    callback=options.manifest_inputs,
+    metavar="FILE",
+    help="The manifest (.jsonl, .gz, .zst, .parquet), a pattern, or - for standard input."
+    " Repeatable: several files are one manifest.",
 )
 @click.option(
     "--components", type=options.INPUT_FILE, help="Label taxonomy; by default the shipped one."
@@ -92,6 +95,7 @@ from training import options
 @click.option(
     "--skip-invalid", is_flag=True, help="Leave invalid lines out and count them in the report."
 )
+@options.engine_options
 @options.report_options(report="--output", strict=False)
 def main(outputs: options.ReportOutputs, **inputs: Any) -> None:
     """Judge whether a manifest is fit to train on.
@@ -101,7 +105,8 @@ def main(outputs: options.ReportOutputs, **inputs: Any) -> None:
     """
     from training.checks import health
 
-    report = health.run(health.Options(**inputs, gates=outputs.gates))
+    asked = health.Options(**inputs, gates=outputs.gates)
+    report = health.run(asked, track=options.track("reading the manifest"))
     options.finish(report, outputs)
 
 

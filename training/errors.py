@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
-UNSET: Final = object()
+
+class _Unset(Enum):
+    """Stands for "there is no value to show"; an enumeration survives the way to a worker."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = _Unset.UNSET
 SHOWN_PROBLEMS: Final = 20
 
 

@@ -239,6 +239,53 @@ device_option = click.option(
 )
 
 
+def manifest_inputs(
+    context: click.Context, parameter: click.Parameter, values: Sequence[str] | str | None
+) -> tuple[Path, ...]:
+    """Read paths, patterns such as "parts/*.jsonl" and "-" (standard input): a click callback.
+
+    What a pattern matches is taken in the order of the names; a name that exists is no pattern.
+
+    Raises:
+        click.BadParameter: a pattern matches nothing, or standard input is named twice.
+    """
+    from glob import glob, has_magic
+
+    found: list[Path] = []
+    for value in (values,) if isinstance(values, str) else values or ():
+        if has_magic(value) and not Path(value).exists():
+            matches = sorted(glob(value, recursive=True))
+            if not matches:
+                raise click.BadParameter(f"{value!r} matches no file", context, parameter)
+            found += map(Path, matches)
+        else:
+            found.append(Path(value))
+    if sum(str(path) == "-" for path in found) > 1:
+        raise click.BadParameter("standard input can be read only once", context, parameter)
+    return tuple(found)
+
+
+def engine_options(function: Function) -> Function:
+    """Add `--memory-limit` and `--cache-dir`, for tools that read whole manifests."""
+    for option in (
+        click.option(
+            "--cache-dir",
+            type=OUTPUT_DIR,
+            envvar="DRUMGATE_CACHE_DIR",
+            show_envvar=True,
+            help="Keep validated manifests here and use them when the content is the same.",
+        ),
+        click.option(
+            "--memory-limit",
+            metavar="SIZE",
+            help="Memory for the engine, such as 512MiB; more is spilled to TMPDIR."
+            "  [default: a quarter of the machine's, at most 1GiB]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 def split_commas(
     context: click.Context, parameter: click.Parameter, values: Sequence[str]
 ) -> tuple[str, ...]:
@@ -292,6 +339,11 @@ def debug(text: str) -> None:
     """Print a detail on stderr when the user asked for more with `-v`."""
     if _verbose.get():
         click.echo(text, err=True)
+
+
+def track(description: str) -> Callable[[Iterable[T], int], Iterable[T]]:
+    """Give what shows the progress of a long step inside a library function: see `progress`."""
+    return lambda items, total: progress(items, description=description, total=total)
 
 
 def progress(

@@ -10,16 +10,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import narwhals as nw
-import pyarrow as pa
 
 from training.checks.health_gates import ISOLATION, Asked, judge_health
 from training.checks.health_names import Vocabulary, min_counts, required_names
 from training.errors import DrumgateError, InputError, Problem
 from training.gates import Report, load_thresholds, nearest
-from training.manifest import Event, InputFile, describe_file, read_json, read_records
-from training.manifest.table import LABEL_SEPARATOR, event_table
+from training.manifest import InputFile, describe_file, read_json
+from training.manifest.engine import Engine, open_engine
+from training.manifest.scan import Scan, scan_events
+from training.manifest.validate import Track
+from training.manifest.views import LABEL_SEPARATOR, manifest_views
 from training.metrics.health import (
     Frame,
     HealthFigures,
@@ -40,7 +41,7 @@ class Options:
     A gate is judged when its option is given, or when the gates file has a table for it.
     """
 
-    events: Path
+    events: Path | tuple[Path, ...]
     components: Path | None = None
     dataset_metadata: Path | None = None
     max_duplication_rate: float | None = None
@@ -55,11 +56,15 @@ class Options:
     min_drummers: int | None = None
     split_isolation: tuple[str, ...] = ()
     skip_invalid: bool = False
+    memory_limit: str | None = None
+    cache_dir: Path | None = None
     gates: Path | None = None
 
 
-def run(options: Options) -> Report:
+def run(options: Options, track: Track | None = None) -> Report:
     """Compute every figure about a manifest and judge the gates that were asked for.
+
+    `track` shows the progress of the reading.
 
     Raises:
         InputError: an input is missing or malformed, or a list asks for a name that the taxonomy
@@ -98,26 +103,35 @@ def run(options: Options) -> Report:
         isolation=options.split_isolation or ISOLATION[:1],
     )
     durations, metadata = _durations(options.dataset_metadata)
-    records = read_records(options.events, Event, skip_invalid=options.skip_invalid)
-    figures = _measure(
-        records.rows,
-        LabelNames(targets=taxonomy.targets, known=taxonomy.known, canonical=taxonomy.canonical),
-        catalogue.canonical,
-    )
+    with open_engine(options.memory_limit, track) as engine:
+        scan = scan_events(
+            engine,
+            [options.events] if isinstance(options.events, Path) else options.events,
+            skip_invalid=options.skip_invalid,
+            cache_dir=options.cache_dir,
+        )
+        figures = _measure(
+            engine,
+            scan,
+            LabelNames(
+                targets=taxonomy.targets, known=taxonomy.known, canonical=taxonomy.canonical
+            ),
+            catalogue.canonical,
+        )
     files = [options.components, options.min_counts_json]
     return Report(
         tool="dataset-health",
         inputs=[
-            records.source,
+            *scan.sources,
             *(describe_file(path) for path in files if path),
             *metadata,
             *wanted_labels.sources,
             *wanted_techniques.sources,
         ],
         parameters=asdict(options),
-        metrics={**figures.to_metrics(), "durations": durations, "skipped_lines": records.skipped},
+        metrics={**figures.to_metrics(), "durations": durations, "skipped_lines": scan.skipped},
         verdicts=judge_health(figures, thresholds, asked),
-        warnings=_warnings(figures, records.skipped, durations),
+        warnings=_warnings(figures, scan.skipped, durations),
     )
 
 
@@ -154,20 +168,19 @@ def _asked(
 
 
 def _measure(
-    rows: list[Event], names: LabelNames, technique: Callable[[str], str | None]
+    engine: Engine, scan: Scan, names: LabelNames, technique: Callable[[str], str | None]
 ) -> HealthFigures:
-    table = event_table(rows)
-    with duckdb.connect() as connection:
+    views = manifest_views(engine, scan)
 
-        def frame(columns: pa.Table) -> Frame:
-            return nw.from_native(connection.from_arrow(columns))
+    def frame(name: str) -> Frame:
+        return nw.from_native(engine.connection.table(name))
 
-        frames = HealthFrames(
-            events=frame(table.events),
-            components=frame(table.components),
-            techniques=frame(table.techniques),
-        )
-        return measure_health(frames, names, technique=technique, separator=LABEL_SEPARATOR)
+    frames = HealthFrames(
+        events=frame(views.events),
+        components=frame(views.components),
+        techniques=frame(views.techniques),
+    )
+    return measure_health(frames, names, technique=technique, separator=LABEL_SEPARATOR)
 
 
 def _durations(path: Path | None) -> tuple[dict[str, Any], list[InputFile]]:

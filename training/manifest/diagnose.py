@@ -6,16 +6,16 @@ This is the slow, careful reader. It runs only once the fast one has met a bad l
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Never
+from typing import Any
 
 import jsonlines
 import msgspec
 
-from training.errors import SHOWN_PROBLEMS, UNSET, InputError, Problem, shorten
+from training.errors import SHOWN_PROBLEMS, UNSET, InputError, Problem
+from training.manifest.keys import strict_loads
 from training.manifest.lines import numbered_lines
 
 Step = str | int
@@ -44,22 +44,40 @@ def diagnose_lines(path: Path, record: type[Any], bad_lines: Iterable[int] = ())
     """Read a JSONL file again, line by line, and return the error that names every bad line.
 
     `bad_lines` are the lines that the fast reader refused: they are reported even if this reader,
-    whose limits differ (deep nesting, huge numbers), would let them pass.
+    whose limits differ, would let them pass.
     """
     refused = frozenset(bad_lines)
     problems: list[Problem] = []
     total = 0
-    for number, value in _read_values(path):
-        found = value if isinstance(value, Problem) else diagnose_value(path, value, record, number)
+    for number, line in numbered_lines(path):
+        found = _problem_of(path, line, record, number)
         if found is None and number in refused:
-            found = Problem(
-                str(path), "holds a number out of range or is nested too deeply", number
-            )
+            found = _beyond_limits(path, number)
         if found is not None:
             total += 1
             if len(problems) < SHOWN_PROBLEMS:
                 problems.append(found)
     return InputError(problems, total)
+
+
+def diagnose_line(path: Path, line: bytes, record: type[Any], number: int) -> Problem:
+    """Say what is wrong with a line that the fast reader has refused."""
+    return _problem_of(path, line, record, number) or _beyond_limits(path, number)
+
+
+def _problem_of(path: Path, line: bytes, record: type[Any], number: int) -> Problem | None:
+    try:
+        with jsonlines.Reader([line], loads=strict_loads) as reader:
+            value = reader.read()
+    except jsonlines.InvalidLineError as error:
+        return Problem(str(path), _json_fault(error), number)
+    except RecursionError:
+        return Problem(str(path), "is nested too deeply", number)
+    return diagnose_value(path, value, record, number)
+
+
+def _beyond_limits(path: Path, number: int) -> Problem:
+    return Problem(str(path), "holds a number out of range or is nested too deeply", number)
 
 
 def diagnose_value(
@@ -96,37 +114,6 @@ def explain(
     return Problem(str(path), why, line, _join(steps))
 
 
-def strict_loads(text: str | bytes) -> Any:
-    """Parse JSON as RFC 8259 has it: no NaN or Infinity, no key twice, no number out of range.
-
-    Raises:
-        ValueError: the text is not such JSON.
-    """
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_refuse, parse_float=_finite)
-
-
-def _read_values(path: Path) -> Iterator[tuple[int, Any]]:
-    number = 0
-
-    def lines() -> Iterator[bytes]:
-        nonlocal number
-        for number, line in numbered_lines(path):  # noqa: B007 (read by the loop below)
-            yield line
-
-    with jsonlines.Reader(lines(), loads=strict_loads) as reader:
-        while True:
-            try:
-                value = reader.read()
-            except EOFError:
-                return
-            except jsonlines.InvalidLineError as error:
-                yield number, Problem(str(path), _json_fault(error), number)
-            except RecursionError:
-                yield number, Problem(str(path), "is nested too deeply", number)
-            else:
-                yield number, value
-
-
 def _json_fault(error: jsonlines.InvalidLineError) -> str:
     cause = error.__cause__
     if isinstance(cause, UnicodeDecodeError):
@@ -134,26 +121,6 @@ def _json_fault(error: jsonlines.InvalidLineError) -> str:
     if isinstance(cause, json.JSONDecodeError):
         return f"is not valid JSON: {cause.msg} (column {cause.colno})"
     return f"is not valid JSON: {cause or error}"
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} stands twice")
-    return record
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if math.isinf(value):
-        raise ValueError(f"the number {shorten(number, 20)} is out of range")
-    return value
-
-
-def _refuse(constant: str) -> Never:
-    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _noun(kinds: str) -> str:

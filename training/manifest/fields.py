@@ -6,17 +6,18 @@ JSON. Unknown fields are allowed; tools that rewrite a manifest keep them (see `
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 NonEmpty = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(ge=0)]
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Midi = Annotated[float, Meta(ge=0, le=127)]
 Positive = Annotated[float, Meta(gt=0)]
-Count = Annotated[int, Meta(ge=1)]
+Count = Annotated[int, Meta(ge=1, le=2**53)]
+Whole = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 DynamicBucket = Literal["ghost", "light", "medium", "accent"]
 BleedLevel = Literal["low", "med", "high"]
@@ -79,7 +80,7 @@ class Event(Record, frozen=True, kw_only=True):
     channels: Count | None = None
     tempo_bpm: Positive | None = None
     meter: str | None = None
-    bar_index: int | None = None
+    bar_index: Whole | None = None
     beat_index: float | None = None
     techniques: tuple[NonEmpty, ...] = ()
     bleed_level: BleedLevel | None = None
@@ -93,7 +94,8 @@ class Event(Record, frozen=True, kw_only=True):
     annotated_labels: tuple[NonEmpty, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.offset_time is not None and self.offset_time < self.onset_time:
+        # `isinstance`, not `is not None`: the closed variant has UNSET for what is not stated.
+        if isinstance(self.offset_time, float) and self.offset_time < self.onset_time:
             raise ValueError(f"offset_time: must not lie before onset_time ({self.onset_time})")
 
     @property
@@ -123,7 +125,7 @@ class GroundTruth(Record, frozen=True, kw_only=True):
     annotated_labels: tuple[NonEmpty, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.labels is None and self.components is None:
+        if not isinstance(self.labels, tuple) and not isinstance(self.components, tuple):
             raise ValueError("labels: is required where there are no components")
 
     @property
@@ -149,7 +151,8 @@ class Prediction(Record, frozen=True, kw_only=True):
     unknown_score: float | None = None
 
     def __post_init__(self) -> None:
-        if self.scores is None and self.probabilities is None and self.labels is None:
+        given = (self.scores, self.probabilities, self.labels)
+        if not any(isinstance(value, dict | tuple) for value in given):
             raise ValueError("scores: is required where there are no probabilities and no labels")
 
     @property
@@ -167,6 +170,49 @@ RECORDS: dict[str, type[Struct]] = {
     "ground_truth": GroundTruth,
     "prediction": Prediction,
 }
+
+
+def _closed(record: type[Struct], **nested: Any) -> type[Struct]:
+    """Make the variant of a record that refuses unknown fields and keeps what was not stated apart.
+
+    Optional fields are UNSET unless the line states them, so that what such a record encodes to has
+    exactly the keys that the line had. `nested` gives the types of fields that hold records.
+    """
+    fields: list[tuple[str, Any, Any]] = []
+    for info in msgspec.structs.fields(record):
+        kind = nested.get(info.encode_name, info.type)
+        if info.required:
+            fields.append((info.name, kind, msgspec.NODEFAULT))
+        else:
+            fields.append((info.name, kind | UnsetType, UNSET))
+    checks = getattr(record, "__post_init__", None)
+    return msgspec.defstruct(
+        f"Closed{record.__name__}",
+        fields,
+        kw_only=True,
+        frozen=True,
+        gc=False,
+        forbid_unknown_fields=True,
+        namespace={"__post_init__": checks} if checks else {},
+    )
+
+
+def _closed_records() -> dict[str, type[Struct]]:
+    component: Any = _closed(Component)
+    return {
+        "event": _closed(
+            Event,
+            components=tuple[component, ...],
+            loudness=_closed(Loudness) | None,
+            context_ms=_closed(ContextMs) | None,
+        ),
+        "ground_truth": _closed(GroundTruth, components=tuple[component, ...] | None),
+        "prediction": _closed(Prediction),
+    }
+
+
+CLOSED: dict[str, type[Struct]] = _closed_records()
+"""The same records, refusing unknown fields at every depth; see `training.manifest.validate`."""
 
 
 def json_schema(record: str) -> dict[str, object]:

@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from training.errors import SHOWN_PROBLEMS, InputError, Problem
-from training.manifest.diagnose import diagnose_lines, diagnose_value, explain, strict_loads
+from training.manifest.diagnose import diagnose_lines, diagnose_value, explain
+from training.manifest.keys import KeyCheck, strict_loads
 from training.manifest.lines import numbered_lines, packing_of
 
 T = TypeVar("T")
@@ -84,18 +85,18 @@ def iter_records(path: Path | str, record: type[T]) -> Iterator[tuple[int, T]]:
     path = Path(path)
     count = 0
     if packing_of(path) == "parquet":
-        for number, row in enumerate(_parquet_rows(path), start=1):
-            value = _without_nulls(row)
+        for number, value in enumerate(parquet_rows(path), start=1):
             if diagnose_value(path, value, record, number) is not None:
                 read_records(path, record)  # raises, naming every bad row
             count += 1
             yield number, msgspec.convert(value, record, strict=True)
     else:
-        decode = msgspec.json.Decoder(record, strict=True).decode
+        decode, check_keys = msgspec.json.Decoder(record, strict=True).decode, KeyCheck()
         for number, line in numbered_lines(path):
             try:
                 decoded = decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                check_keys(line)
+            except (ValueError, RecursionError):
                 raise diagnose_lines(path, record, [number]) from None
             count += 1
             yield number, decoded
@@ -114,7 +115,7 @@ def read_raw(path: Path | str, record: type[T]) -> Records[tuple[T, dict[str, An
     path = Path(path)
     typed = read_records(path, record)
     if packing_of(path) == "parquet":
-        objects = [_without_nulls(row) for row in _parquet_rows(path)]
+        objects = list(parquet_rows(path))
     else:
         decode = msgspec.json.Decoder(dict[str, Any]).decode
         objects = [decode(line) for _, line in numbered_lines(path)]
@@ -176,21 +177,23 @@ def reject_duplicates(records: Records[Any], field: str = "sample_id") -> None:
 
 
 def _from_lines(path: Path, record: type[T]) -> tuple[list[T], list[int], list[int]]:
-    decode = msgspec.json.Decoder(record, strict=True).decode
+    decode, check_keys = msgspec.json.Decoder(record, strict=True).decode, KeyCheck()
     rows, lines, bad = [], [], []
     for number, line in numbered_lines(path):
         try:
-            rows.append(decode(line))
-            lines.append(number)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            decoded = decode(line)
+            check_keys(line)
+        except (ValueError, RecursionError):  # msgspec's errors and UnicodeDecodeError among them
             bad.append(number)
+        else:
+            rows.append(decoded)
+            lines.append(number)
     return rows, lines, bad
 
 
 def _from_parquet(path: Path, record: type[T]) -> tuple[list[T], list[int], list[Problem]]:
     rows, lines, bad = [], [], []
-    for number, row in enumerate(_parquet_rows(path), start=1):
-        value = _without_nulls(row)
+    for number, value in enumerate(parquet_rows(path), start=1):
         problem = diagnose_value(path, value, record, number)
         if problem is None:
             rows.append(msgspec.convert(value, record, strict=True))
@@ -200,14 +203,19 @@ def _from_parquet(path: Path, record: type[T]) -> tuple[list[T], list[int], list
     return rows, lines, bad
 
 
-def _parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def parquet_rows(path: Path) -> Iterator[Any]:
+    """Yield the rows of a Parquet file as JSON objects, fields that a row does not have left out.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches():
-                yield from batch.to_pylist()
+                yield from map(_without_nulls, batch.to_pylist())
     except pa.ArrowException as error:
         raise InputError.at(path, f"is not a readable Parquet file: {error}") from None
 

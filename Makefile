@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
+# What `make test` installs beside the tool: EXTRAS=test,spark runs the Spark tests too (435 MiB, Java 17).
+EXTRAS ?= test
 BIN := $(VENV)/bin
 RUN := $(BIN)/drumgate
 
@@ -22,11 +24,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.installed
 
 test: lint types ## ruff, mypy and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.installed-test ## ruff: rules and format
 	$(BIN)/ruff check
@@ -40,7 +42,7 @@ format: $(VENV)/.installed-test ## let ruff format and mend what it can
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/.installed-test ## print the benchmarks' ratios
-	@for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## remove what the demo made (the environment stays)
 	rm -rf build/demo reports/demo models/demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import random
@@ -211,3 +212,57 @@ def test_the_command(
     (change,) = json.loads((tmp_path / "d.json").read_text())["metrics"]["changes"]["fields"]
     assert change["after"] == {"loudness": {"LUFS_i": -18.0}}
     assert drumgate("compare-manifests", base, candidate, "--fail-on", "fields").exit_code == 1
+
+
+def test_the_page_tells_what_changed(
+    drumgate: Callable[..., Any], pair: Callable[..., tuple[Path, Path]], tmp_path: Path
+) -> None:
+    base, candidate = pair(
+        [event(f"a{i}", i) for i in range(5)],
+        [event(f"a{i}", i + 0.5, "<b>snare") for i in range(4)],
+    )
+    page = tmp_path / "d.html"
+    result = drumgate("compare-manifests", base, candidate, "--html-output", page, "--limit", 3)
+    assert result.exit_code == 0
+    shown = page.read_text()
+    assert "moved: the first 3 of 4" in shown
+    assert "removed: 1" in shown
+    assert "&lt;b&gt;snare" in shown
+    assert "<b>snare" not in shown
+
+
+def test_many_files_standard_input_and_the_cache(
+    drumgate: Callable[..., Any],
+    pair: Callable[..., tuple[Path, Path]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base, candidate = pair(
+        [event(f"a{i}", i) for i in range(6)], [event(f"a{i}", i + (i == 3)) for i in range(6)]
+    )
+    lines = base.read_text().splitlines(keepends=True)
+    for number in range(2):
+        (tmp_path / f"part{number}.jsonl").write_text("".join(lines[number * 3 :][:3]))
+    more = ["--cache-dir", tmp_path / "cache", "--memory-limit", "256MiB"]
+    found = []
+    for path in (base, tmp_path / "part*.jsonl", base):
+        report = tmp_path / "d.json"
+        result = drumgate("compare-manifests", path, candidate, *more, "--json-output", report)
+        assert result.exit_code == 0, result.stderr
+        found.append(json.loads(report.read_text())["metrics"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(base.read_bytes())))
+    found.append(run(Options(base=Path("-"), candidate=candidate)).metrics)
+    assert found[0]["counts"]["moved"] == 1
+    assert all(metrics == found[0] for metrics in found)
+    twice = drumgate("compare-manifests", "-", "-")
+    assert (twice.exit_code, twice.stderr) == (2, "-: standard input can be read only once\n")
+
+
+def test_a_small_share_of_memory_is_enough(pair: Callable[..., tuple[Path, Path]]) -> None:
+    base, candidate = pair(
+        [event(f"a{i}", i / 8, session_id=f"s{i % 9}") for i in range(30_000)],
+        [event(f"b{i}", i / 8 + 0.01, session_id=f"s{i % 9}") for i in range(30_000)],
+    )
+    metrics = run(Options(base=base, candidate=candidate, memory_limit="128MiB")).metrics
+    assert (metrics["paired_by_time"], metrics["counts"]["moved"]) == (30_000, 30_000)
+    assert [row["onset_s"] for row in metrics["changes"]["moved"][:2]] == [0.01, 1.135]

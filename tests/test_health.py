@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -421,3 +422,23 @@ def test_two_runs_are_the_same_but_for_provenance(
         report.pop("provenance")
         reports.append(json.dumps(report))
     assert reports[0] == reports[1]
+
+
+def test_figures_from_the_cache_are_those_that_were_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = ROOT / "examples" / "events_health_example.jsonl"
+    plain = run(Options(events=events, max_unknown_labels=0))
+    asked = Options(events=events, max_unknown_labels=0, cache_dir=tmp_path / "cache")
+    first = run(asked)
+    monkeypatch.setattr("training.checks.health.measure_health", None)
+    again = run(asked)
+    for report in (first, again):
+        assert json.dumps(report.metrics) == json.dumps(plain.metrics)
+        assert report.verdicts == plain.verdicts
+    with pytest.raises(TypeError):  # another question is not answered from there
+        run(replace(asked, max_events_per_second=39))
+    for figures in (tmp_path / "cache" / "figures").iterdir():
+        figures.write_text("{")
+    with pytest.raises(TypeError):
+        run(asked)

@@ -13,11 +13,13 @@ import msgspec
 import narwhals as nw
 import numpy as np
 import pytest
+from event_table import event_table
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from strategies import TECHNIQUES, manifests
 
 from training.manifest import Event
-from training.manifest.table import LABEL_SEPARATOR, event_table
+from training.manifest.views import LABEL_SEPARATOR
 from training.metrics.health import HealthFrames, LabelNames, measure_health
 from training.taxonomy import load_components
 
@@ -30,14 +32,16 @@ def technique(name: str) -> str | None:
     return name if name in TECHNIQUES[:3] else None
 
 
-def measured(rows: list[dict[str, Any]], engine: Callable[[Any], Any]) -> dict[str, Any]:
+def measured(
+    rows: list[dict[str, Any]], engine: Callable[[Any], Any], **how: Any
+) -> dict[str, Any]:
     table = event_table([msgspec.convert(row, Event) for row in rows])
     frames = HealthFrames(
         events=engine(table.events),
         components=engine(table.components),
         techniques=engine(table.techniques),
     )
-    figures = measure_health(frames, NAMES, technique=technique, separator=LABEL_SEPARATOR)
+    figures = measure_health(frames, NAMES, technique=technique, separator=LABEL_SEPARATOR, **how)
     metrics: dict[str, Any] = json.loads(json.dumps(figures.to_metrics(), allow_nan=False))
     return metrics
 
@@ -65,6 +69,9 @@ def expected(lines: list[str]) -> dict[str, Any]:
     unknown: Counter[str] = Counter()
     outside: Counter[str] = Counter()
     by_class: dict[str, Counter[str]] = defaultdict(Counter)
+    tables: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    crashes: Counter[str] = Counter()
+    devices: dict[str, list[int]] = {}
     dual: Counter[str] = Counter()
     for event, part in hits:
         label = TAXONOMY.canonical(part["label"])
@@ -74,6 +81,10 @@ def expected(lines: list[str]) -> dict[str, Any]:
         classes[label]["total"] += 1
         classes[label]["synthetic" if event.get("is_synthetic") else "real"] += 1
         by_class[label][part.get("dynamic_bucket", NONE)] += 1
+        tables[event.get("split", NONE)][event.get("source_set", NONE)][label] += 1
+        if label == "crash":
+            alias = part["label"] if part["label"] != "crash" else NONE
+            crashes[part.get("instrument_variant", alias)] += 1
         if "annotated_labels" in event and label not in event["annotated_labels"]:
             outside[label] += 1
     for event in events:
@@ -93,9 +104,11 @@ def expected(lines: list[str]) -> dict[str, Any]:
     openness = [0] * 10
     velocity = [0] * 10
     tempo: Counter[str] = Counter()
-    for _, part in hits:
+    for event, part in hits:
+        device = f"{event.get('device_vendor', '')} {event.get('device_model', '')}".strip()
         if "openness" in part:
             openness[min(int(part["openness"] * 10), 9)] += 1
+            devices.setdefault(device or NONE, [0] * 10)[min(int(part["openness"] * 10), 9)] += 1
         if "velocity" in part:
             velocity[min(int(part["velocity"] * 10), 9)] += 1
     for event in events:
@@ -129,6 +142,11 @@ def expected(lines: list[str]) -> dict[str, Any]:
         "dynamics": dict(Counter(part.get("dynamic_bucket", NONE) for _, part in hits)),
         "dynamics_by_class": {label: dict(counts) for label, counts in by_class.items()},
         "dual_labels": dict(dual),
+        "crash_variants": dict(crashes),
+        "per_class_by_split_and_source": {
+            split: {source: dict(counts) for source, counts in table.items()}
+            for split, table in tables.items()
+        },
         "technique_counts": dict(techniques),
         "bleed": dict(Counter(event.get("bleed_level", NONE) for event in events)),
         "mix_context": dict(Counter(event.get("mix_context", NONE) for event in events)),
@@ -140,6 +158,7 @@ def expected(lines: list[str]) -> dict[str, Any]:
         },
         "duplication_rate": max(surplus) / len(events),
         "_openness": openness,
+        "_devices": devices,
         "_velocity": velocity,
         "_outside": dict(outside),
         "_surplus": surplus,
@@ -204,6 +223,11 @@ def test_figures_equal_a_plain_loop(
         if not name.startswith("_"):
             assert found[name] == value, name
     assert found["openness_histogram"]["counts"] == wanted["_openness"]
+    assert {
+        device: row["counts"]
+        for device, row in found["openness_histogram"]["per_device"].items()
+        if any(row["counts"])
+    } == wanted["_devices"]
     assert found["velocity_histogram"]["counts"] == wanted["_velocity"]
     assert found["annotated_labels"]["hits_outside_annotated"] == wanted["_outside"]
     assert found["negatives"] == wanted["_negatives"]
@@ -237,6 +261,26 @@ def assert_spread(found: dict[str, Any], values: list[float]) -> None:
     for percent in (5, 25, 75, 95):
         figure = np.percentile(values, percent)
         assert found["percentiles"][f"p{percent:02}"] == pytest.approx(figure, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10, 101])
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_percentiles_of_values_within_one_step(size: int, data: st.DataObject) -> None:
+    # on the ten-thousandths that the mean is taken over
+    close = st.integers(-200_200, -199_800).map(lambda n: n / 10_000) | st.just(3.0)
+    values = data.draw(st.lists(close, min_size=size, max_size=size))
+    rows = [
+        {
+            "sample_id": str(number),
+            "session_id": "s",
+            "onset_time": 0,
+            "components": [],
+            "loudness": {"LUFS_i": value},
+        }
+        for number, value in enumerate(values)
+    ]
+    assert_spread(measured(rows, on_duckdb)["loudness"]["lufs_i"], values)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))

@@ -6,6 +6,10 @@ import gzip
 import io
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import event_objects
@@ -26,6 +31,7 @@ from training.manifest.engine import memory_bytes, open_engine
 from training.manifest.keys import KeyCheck, strict_loads
 from training.manifest.scan import scan_events
 from training.manifest.schema import arrow_schema
+from training.manifest.scratch import scratch_folder
 from training.manifest.validate import LineCheck, check_file
 
 GOOD: dict[str, Any] = {
@@ -69,7 +75,13 @@ def test_view_holds_what_the_lines_say(tmp_path_factory: Any, events: list[dict[
     expected = []
     for row, event in enumerate(events):
         known = {name: event[name] for name in Event.__struct_fields__ if name in event}
-        expected.append({"row": row, **known})
+        names = [event[name] for name in ("device_vendor", "device_model") if event.get(name)]
+        derived = {"hits": len(event["components"])}
+        if names:
+            derived["device"] = " ".join(names)
+        if "annotated_labels" in event:
+            derived["annotated_set"] = "\x1f".join(sorted(set(event["annotated_labels"])))
+        expected.append({"row": row, **known, **derived})
     assert [stated(row) for row in rows_of(path)] == expected
 
 
@@ -126,7 +138,7 @@ BAD = {
     "not UTF-8 in an unknown field": (line()[:-1] + b', "x": "\xff"}', "is not valid UTF-8"),
     "half a surrogate": (
         line()[:-1] + b', "split": "\\ud800"}',
-        "number out of range or is nested too deeply",
+        "holds half of a surrogate pair",
     ),
     "too large": (line()[:-1] + b', "tempo_bpm": 1e999}', 'the number "1e999" is out of range'),
     "too large in an unknown field": (
@@ -423,6 +435,53 @@ def test_scratch_is_gone_afterwards() -> None:
         scratch = engine.scratch
         assert scratch.is_dir()
     assert not scratch.exists()
+
+
+def test_scratch_of_a_killed_process_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    code = (
+        "import os, signal, tempfile\n"
+        f"tempfile.tempdir = {str(tmp_path)!r}\n"
+        "from training.manifest.scratch import scratch_folder\n"
+        "with scratch_folder() as folder:\n"
+        "    (folder / 'spilled').write_text('x')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    (left,) = tmp_path.iterdir()
+    with scratch_folder() as mine:
+        assert list(tmp_path.iterdir()) == [mine]
+        with scratch_folder() as other:
+            assert {*tmp_path.iterdir()} == {mine, other}
+    assert not left.exists()
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, time\n"
+        "from training.manifest.validate import worker_map\n"
+        "if __name__ == '__main__':\n"
+        "    with worker_map(parallel=True) as run:\n"
+        "        print(next(iter(run(os.getpid, [()]))), flush=True)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    script = tmp_path / "killed.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False
+    )
+    worker = int(done.stdout)
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.kill(worker, signal.SIGKILL)
+    pytest.fail("the worker outlived its parent")
 
 
 @pytest.mark.parametrize(

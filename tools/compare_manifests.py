@@ -13,8 +13,8 @@ from training import options
     example="python tools/compare_manifests.py base.jsonl candidate.jsonl"
     " --json-output diff.json --fail-on removed --fail-on moved=10"
 )
-@click.argument("base", type=options.INPUT_FILE)
-@click.argument("candidate", type=options.INPUT_FILE)
+@click.argument("base", callback=options.manifest_inputs)
+@click.argument("candidate", callback=options.manifest_inputs)
 @click.option(
     "--tolerance-ms",
     type=click.FloatRange(min=0),
@@ -36,19 +36,23 @@ from training import options
     show_default=True,
     help="How many changes of each kind, and how many sessions, the report lists.",
 )
+@options.engine_options
 @options.report_options(report="--json-output", strict=False)
 def main(
-    base: Path,
-    candidate: Path,
+    base: tuple[Path, ...],
+    candidate: tuple[Path, ...],
     tolerance_ms: float,
     fail_on: tuple[str, ...],
     limit: int,
+    memory_limit: str | None,
+    cache_dir: Path | None,
     outputs: options.ReportOutputs,
 ) -> None:
     """Tell what changed from one manifest to the next, event by event.
 
-    Pairs events by sample_id, and where ids differ by time within a session. Blocks only on the
-    kinds of change that --fail-on or the gates file names.
+    BASE and CANDIDATE are files, "-" for standard input, or quoted patterns such as
+    "parts/*.jsonl". Pairs events by sample_id, and where ids differ by time within a session.
+    Blocks only on the kinds of change that --fail-on or the gates file names.
     """
     from training.checks import manifest_diff
 
@@ -60,7 +64,10 @@ def main(
             fail_on=fail_on,
             limit=limit,
             gates=outputs.gates,
-        )
+            memory_limit=memory_limit,
+            cache_dir=cache_dir,
+        ),
+        track=options.track("reading the manifests"),
     )
     if outputs.format == "text":
         options.echo(_summary(report.metrics["counts"], report.metrics["unchanged"]))

@@ -16,10 +16,12 @@ from training import options
 @click.option(
     "--input",
     "inputs",
-    type=options.INPUT_FILE,
     multiple=True,
     required=True,
-    help="A manifest (.jsonl, .gz, .zst, .parquet). Repeatable; their order is kept.",
+    callback=options.manifest_inputs,
+    metavar="MANIFEST",
+    help="A manifest (.jsonl, .gz, .zst, .parquet), a pattern, or - for standard input."
+    " Repeatable; their order is kept.",
 )
 @click.option(
     "--output", type=options.OUTPUT_FILE, required=True, help="The merged manifest (JSON Lines)."
@@ -52,7 +54,10 @@ def main(inputs: tuple[Path, ...], **choices: Any) -> None:
     from training.checks import merge
 
     wanted = merge.Options(inputs=inputs, **choices)
-    merged = merge.run(wanted)
+    merged = merge.run(
+        wanted,
+        track=lambda items, what, total: options.progress(items, description=what, total=total),
+    )
     for warning in merged.warnings:
         options.warn(warning)
     if merged.identical or merged.conflicts:

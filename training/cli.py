@@ -39,6 +39,8 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "derive-sampling-weights": "tools.derive_sampling_weights",
         "merge-manifests": "tools.merge_manifests",
         "compare-manifests": "tools.compare_manifests",
+        "validate-manifest": "tools.validate_manifest",
+        "summarize-manifest": "tools.summarize_manifest",
         "cache": "tools.cache",
     },
 }

@@ -2,11 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 
 from training import options
+
+_SHARE = click.FloatRange(0, 1)
+_COUNT = click.IntRange(min=0)
+# The gates that are one number each: flag, what it takes, what must hold.
+_GATES: tuple[tuple[str, click.ParamType, str], ...] = (
+    ("max-duplication-rate", _SHARE, "at most this share of the events may repeat another."),
+    ("min-class-count", _COUNT, "every target label needs this many hits."),
+    ("max-unknown-labels", _COUNT, "at most this many hits may carry an unknown label."),
+    ("max-synthetic-fraction", _SHARE, "at most this share of the events may be synthetic."),
+    ("min-drummers", _COUNT, "at least this many drummers."),
+    ("min-sessions", _COUNT, "at least this many sessions."),
+    ("min-kits", _COUNT, "at least this many kits."),
+    ("min-rooms", _COUNT, "at least this many rooms."),
+    ("min-duration-s", click.FloatRange(min=0), "at least so many seconds of audio."),
+    ("min-negatives", _COUNT, "at least this many negative or empty events."),
+    ("min-dynamic-count", _COUNT, "ghost, light, medium and accent need this many hits each."),
+    ("min-openness-hits", _COUNT, "at least this many hits must state their openness."),
+    ("min-annotated-share", _SHARE, "every target label is annotated in this share of events."),
+    ("max-contradicted-hits", _COUNT, "at most this many hits outside their annotated_labels."),
+    ("max-unknown-techniques", _COUNT, "at most this many unknown names of techniques."),
+    ("max-repeated-performances", _COUNT, "at most this many takes may repeat another session's."),
+    ("max-clipping-rate", _SHARE, "at most this share of the events may peak at 0 dBFS or more."),
+    ("max-outlier-rate", _SHARE, "at most this share may be out of line, each kind by itself."),
+)
+
+
+def _numeric_gates(command: Callable[..., Any]) -> Callable[..., Any]:
+    for flag, kind, what in reversed(_GATES):
+        command = click.option(f"--{flag}", type=kind, help=f"Gate: {what}")(command)
+    return command
 
 
 @options.command(
@@ -31,24 +62,9 @@ from training import options
     help="The metadata.json of a built dataset, for durations.",
 )
 @click.option(
-    "--max-duplication-rate",
-    type=click.FloatRange(0, 1),
-    help="Gate: at most this share of the events may repeat another.",
-)
-@click.option(
-    "--min-class-count",
-    type=click.IntRange(min=0),
-    help="Gate: every target label needs this many hits.",
-)
-@click.option(
     "--min-counts-json",
     type=options.INPUT_FILE,
     help="Gate: JSON of label: hits, in place of --min-class-count for those labels.",
-)
-@click.option(
-    "--max-unknown-labels",
-    type=click.IntRange(min=0),
-    help="Gate: at most this many hits may carry a label that the taxonomy does not know.",
 )
 @click.option(
     "--require-technique",
@@ -76,13 +92,20 @@ from training import options
     multiple=True,
     help="Gate: the same for every label of a list, one a line. Repeatable.",
 )
+@_numeric_gates
 @click.option(
-    "--max-synthetic-fraction",
-    type=click.FloatRange(0, 1),
-    help="Gate: at most this share of the events may be synthetic.",
+    "--outlier-kinds",
+    multiple=True,
+    callback=options.split_commas,
+    metavar="KINDS",
+    help="Kinds that --max-outlier-rate judges, comma-separated; if none, all that it can.",
 )
 @click.option(
-    "--min-drummers", type=click.IntRange(min=0), help="Gate: at least this many drummers."
+    "--max-events-per-second",
+    type=click.IntRange(min=1),
+    default=40,
+    show_default=True,
+    help="More events of one track within a second are outliers.",
 )
 @click.option(
     "--split-isolation",
@@ -94,6 +117,19 @@ from training import options
 )
 @click.option(
     "--skip-invalid", is_flag=True, help="Leave invalid lines out and count them in the report."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["duckdb", "spark"]),
+    default="duckdb",
+    show_default=True,
+    help="What computes the figures; spark needs the extra drumgate[spark] and Java 17.",
+)
+@click.option(
+    "--spark-master",
+    metavar="URL",
+    help="Where Spark runs, such as local[2]."
+    "  [default: what spark-submit says, or else all cores of this machine]",
 )
 @options.engine_options
 @options.report_options(report="--output", strict=False)

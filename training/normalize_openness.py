@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,51 +29,86 @@ from training import options
 @click.option(
     "--overwrite", is_flag=True, help="Replace an openness that did not come from a curve, too."
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done; write no manifest.")
+@click.option(
+    "--fit",
+    type=options.OUTPUT_FILE,
+    help="Write no manifest: fit a curve for each device of EVENTS and write them here.",
+)
+@click.option(
+    "--fit-from",
+    type=click.Choice(["auto", "measured", "labels"]),
+    default="auto",
+    show_default=True,
+    help="Fit to openness measured otherwise or to closed and open labels; auto prefers the first.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done; write nothing else.")
 @click.option("--report", type=options.OUTPUT_FILE, help="Write the figures as JSON here.")
-def main(
-    events: Path,
-    output: Path | None,
-    curves: Path | None,
-    default_curve: str | None,
-    overwrite: bool,
-    dry_run: bool,
-    report: Path | None,
-) -> None:
+def main(report: Path | None, **parameters: Any) -> None:
     """Set openness (0 closed, 1 open) from openness_raw (CC4, 0..127) by the curve of the device.
 
     The device is device_vendor and device_model. A device without a curve is counted, reported and
     left untouched. Fails where a device's own strokes show that its pedal runs the other way.
     """
-    from training.checks import openness
-    from training.manifest import write_json, write_jsonl
+    from training.manifest import write_json
 
-    if output is None and not dry_run:
+    fitting = parameters["fit"] is not None
+    if fitting and (parameters["output"] or parameters["curves"] or parameters["default_curve"]):
+        raise click.UsageError("--fit takes neither --output nor --curves nor --default-curve")
+    if not fitting and parameters["output"] is None and not parameters["dry_run"]:
         raise click.UsageError("give --output (or --dry-run)")
-    outcome = openness.run(
-        openness.Options(
-            events=events,
-            curves=curves or openness.DEFAULT_CURVES,
-            default_curve=default_curve,
-            overwrite=overwrite,
-        )
-    )
-    metrics = outcome.report.metrics
-    for warning in outcome.report.warnings:
+    made = (_fit if fitting else _normalize)(**parameters)
+    for warning in made.warnings:
         options.warn(warning)
-    options.echo(
+    for line in _said(made.metrics):
+        options.echo(line)
+    if report is not None:
+        write_json(report, made.to_dict())
+    target = parameters["fit"] or parameters["output"]
+    if parameters["dry_run"]:
+        options.echo("dry run: no manifest written" if not fitting else "dry run: no curve written")
+    else:
+        options.echo(f"wrote {target}")
+
+
+def _progress(items: Any, what: str, total: int | None) -> Any:
+    return options.progress(items, description=what, total=total)
+
+
+def _normalize(**given: Any) -> Any:
+    from training.checks import openness
+
+    names = ("events", "output", "default_curve", "overwrite", "dry_run")
+    curves = given["curves"] or openness.DEFAULT_CURVES
+    wanted = openness.Options(curves=curves, **{name: given[name] for name in names})
+    return openness.run(wanted, track=_progress)
+
+
+def _fit(**given: Any) -> Any:
+    from training.checks import openness_fit
+
+    names = ("events", "fit", "fit_from", "dry_run")
+    wanted = openness_fit.Options(**{name: given[name] for name in names})
+    return openness_fit.run(wanted, track=_progress)
+
+
+def _said(metrics: Any) -> list[str]:
+    if "fitted" in metrics:
+        return [
+            f"  {figures['device']}: {name}, {figures['polarity']}, {figures['n']:,} strokes, "
+            f"residual {figures['residual']:.3f}, uncertainty "
+            + ("unknown (too few sessions)" if error is None else f"{error:.3f}")
+            for name, figures in metrics["fitted"].items()
+            for error in (figures["uncertainty"],)
+        ]
+    first = (
         f"{metrics['events_total']:,} events: {metrics['normalized']:,} components normalized, "
         f"{metrics['left_untouched']:,} left untouched, {metrics['kept']:,} kept"
     )
-    for name, figures in metrics["devices"].items():
-        options.echo(f"  {name}: {figures['components']:,} by {figures['curve_id'] or 'no curve'}")
-    if report is not None:
-        write_json(report, outcome.report.to_dict())
-    if dry_run or output is None:
-        options.echo("dry run: no manifest written")
-        return
-    write_jsonl(output, outcome.rows)
-    options.echo(f"wrote {output}")
+    devices = metrics["devices"].items()
+    return [first] + [
+        f"  {name}: {figures['components']:,} by {figures['curve_id'] or 'no curve'}"
+        for name, figures in devices
+    ]
 
 
 if __name__ == "__main__":

@@ -230,6 +230,13 @@ threshold_option = click.option(
     help="A label is predicted when its score reaches this.",
 )
 
+calibration_option = click.option(
+    "--calibration",
+    type=INPUT_FILE,
+    help="From calibrate.py: scores are calibrated and each class gets its threshold from here;"
+    " --threshold is left for classes that the file lacks.",
+)
+
 device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),

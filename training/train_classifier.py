@@ -53,6 +53,12 @@ from training import options
     is_flag=True,
     help="Train on a dataset not known to be ready; the checkpoint and the card say so.",
 )
+@click.option(
+    "--sampling-weights",
+    type=options.INPUT_FILE,
+    help="Draw training clips by this file of derive-sampling-weights.  [default: by the preset's"
+    " balance]",
+)
 @click.option("--resume", is_flag=True, help="Go on with the run that stands in --output.")
 @options.report_options("--metrics-json", strict=False)
 def main(
@@ -63,6 +69,7 @@ def main(
     device: str,
     readiness: Path | None,
     allow_unready: bool,
+    sampling_weights: Path | None,
     resume: bool,
     outputs: options.ReportOutputs,
     **settings: Any,
@@ -88,6 +95,7 @@ def main(
                 device=device,
                 readiness=readiness,
                 allow_unready=allow_unready,
+                sampling_weights=sampling_weights,
                 resume=resume,
             ),
             callbacks=[shown],

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import narwhals as nw
-
-from training.checks.health_gates import ISOLATION, Asked, judge_health
+from training.checks.health_engines import EngineOptions, measured_once, opened
+from training.checks.health_gates import ISOLATION, NUMERIC_GATES, Asked, judge_health
+from training.checks.health_metadata import audio_lengths
 from training.checks.health_names import Vocabulary, min_counts, required_names
-from training.errors import DrumgateError, InputError, Problem
-from training.gates import Report, load_thresholds, nearest
-from training.manifest import InputFile, describe_file, read_json
-from training.manifest.engine import Engine, open_engine
-from training.manifest.scan import Scan, scan_events
+from training.errors import DrumgateError
+from training.gates import Report, load_thresholds, nearest, provenance
+from training.manifest import describe_file
 from training.manifest.validate import Track
-from training.manifest.views import LABEL_SEPARATOR, manifest_views
+from training.manifest.views import LABEL_SEPARATOR
 from training.metrics.health import (
-    Frame,
+    MAX_EVENTS_PER_SECOND,
+    OUTLIER_KINDS,
     HealthFigures,
-    HealthFrames,
     LabelNames,
     measure_health,
 )
@@ -32,6 +28,7 @@ from training.taxonomy import load_components
 from training.taxonomy.techniques import load_techniques
 
 SHOWN = 5
+_NO_PARAMETERS = ("engine", "spark_master", "memory_limit", "cache_dir")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +51,25 @@ class Options:
     require_labels_files: tuple[Path, ...] = ()
     max_synthetic_fraction: float | None = None
     min_drummers: int | None = None
+    min_sessions: int | None = None
+    min_kits: int | None = None
+    min_rooms: int | None = None
+    min_duration_s: float | None = None
+    min_negatives: int | None = None
+    min_dynamic_count: int | None = None
+    min_openness_hits: int | None = None
+    min_annotated_share: float | None = None
+    max_contradicted_hits: int | None = None
+    max_unknown_techniques: int | None = None
+    max_repeated_performances: int | None = None
+    max_clipping_rate: float | None = None
+    max_outlier_rate: float | None = None
+    outlier_kinds: tuple[str, ...] = ()
+    max_events_per_second: int = MAX_EVENTS_PER_SECOND
     split_isolation: tuple[str, ...] = ()
     skip_invalid: bool = False
+    engine: str = "duckdb"
+    spark_master: str | None = None
     memory_limit: str | None = None
     cache_dir: Path | None = None
     gates: Path | None = None
@@ -71,13 +85,7 @@ def run(options: Options, track: Track | None = None) -> Report:
             or the technique catalogue does not know.
         DrumgateError: an option is not a usable number or field name.
     """
-    overrides = {
-        "max_duplication_rate": options.max_duplication_rate,
-        "min_class_count": options.min_class_count,
-        "max_unknown_labels": options.max_unknown_labels,
-        "max_synthetic_fraction": options.max_synthetic_fraction,
-        "min_drummers": options.min_drummers,
-    }
+    overrides: dict[str, float | None] = {name: getattr(options, name) for name in NUMERIC_GATES}
     _check_options(options, overrides)
     thresholds = load_thresholds("health", overlay=options.gates, overrides=overrides)
     taxonomy = load_components(options.components)
@@ -101,37 +109,49 @@ def run(options: Options, track: Track | None = None) -> Report:
         techniques=wanted_techniques.names,
         labels=wanted_labels.names,
         isolation=options.split_isolation or ISOLATION[:1],
+        outlier_kinds=options.outlier_kinds,
     )
-    durations, metadata = _durations(options.dataset_metadata)
-    with open_engine(options.memory_limit, track) as engine:
-        scan = scan_events(
+    audio = audio_lengths(options.dataset_metadata)
+    engine = EngineOptions(
+        **{name: getattr(options, name) for name in EngineOptions.__dataclass_fields__}
+    )
+    inputs = [options.events] if isinstance(options.events, Path) else options.events
+    with opened(inputs, engine, skip_invalid=options.skip_invalid, track=track) as manifest:
+        figures = measured_once(
+            manifest,
             engine,
-            [options.events] if isinstance(options.events, Path) else options.events,
-            skip_invalid=options.skip_invalid,
-            cache_dir=options.cache_dir,
-        )
-        figures = _measure(
-            engine,
-            scan,
-            LabelNames(
-                targets=taxonomy.targets, known=taxonomy.known, canonical=taxonomy.canonical
+            [taxonomy, catalogue, audio.lengths_s, options.max_events_per_second],
+            lambda: measure_health(
+                manifest.frames(),
+                LabelNames(
+                    targets=taxonomy.targets, known=taxonomy.known, canonical=taxonomy.canonical
+                ),
+                technique=catalogue.canonical,
+                separator=LABEL_SEPARATOR,
+                lengths_s=audio.lengths_s,
+                max_events_per_second=options.max_events_per_second,
             ),
-            catalogue.canonical,
         )
     files = [options.components, options.min_counts_json]
     return Report(
         tool="dataset-health",
         inputs=[
-            *scan.sources,
+            *manifest.sources,
             *(describe_file(path) for path in files if path),
-            *metadata,
+            *audio.sources,
             *wanted_labels.sources,
             *wanted_techniques.sources,
         ],
-        parameters=asdict(options),
-        metrics={**figures.to_metrics(), "durations": durations, "skipped_lines": scan.skipped},
-        verdicts=judge_health(figures, thresholds, asked),
-        warnings=_warnings(figures, scan.skipped, durations),
+        # Who computed the figures changes none of them.
+        parameters={k: v for k, v in asdict(options).items() if k not in _NO_PARAMETERS},
+        provenance=provenance() | {"engine": manifest.engine},
+        metrics={
+            **figures.to_metrics(),
+            "durations": audio.durations,
+            "skipped_lines": manifest.skipped,
+        },
+        verdicts=judge_health(figures, audio.durations, thresholds, asked),
+        warnings=_warnings(figures, manifest.skipped, audio.durations),
     )
 
 
@@ -142,12 +162,19 @@ def _check_options(options: Options, numbers: dict[str, float | None]) -> None:
             raise DrumgateError(
                 f"--{name.replace('_', '-')}: must be a finite number (got {value})"
             )
-    for name in options.split_isolation:
-        if name not in ISOLATION:
-            known = ", ".join(ISOLATION)
-            raise DrumgateError(
-                f"--split-isolation: {name!r} is none of {known}{nearest(name, ISOLATION)}"
-            )
+    if options.max_events_per_second < 1:
+        raise DrumgateError(
+            f"--max-events-per-second: must be at least 1 (got {options.max_events_per_second})"
+        )
+    for flag, names, known in (
+        ("--split-isolation", options.split_isolation, ISOLATION),
+        ("--outlier-kinds", options.outlier_kinds, OUTLIER_KINDS),
+    ):
+        for name in names:
+            if name not in known:
+                raise DrumgateError(
+                    f"{flag}: {name!r} is none of {', '.join(known)}{nearest(name, known)}"
+                )
 
 
 def _asked(
@@ -165,77 +192,6 @@ def _asked(
         # load_thresholds has read and checked this file already.
         asked |= set(tomllib.loads(options.gates.read_text(encoding="utf-8")).get("health", {}))
     return frozenset(asked)
-
-
-def _measure(
-    engine: Engine, scan: Scan, names: LabelNames, technique: Callable[[str], str | None]
-) -> HealthFigures:
-    views = manifest_views(engine, scan)
-
-    def frame(name: str) -> Frame:
-        return nw.from_native(engine.connection.table(name))
-
-    frames = HealthFrames(
-        events=frame(views.events),
-        components=frame(views.components),
-        techniques=frame(views.techniques),
-    )
-    return measure_health(frames, names, technique=technique, separator=LABEL_SEPARATOR)
-
-
-def _durations(path: Path | None) -> tuple[dict[str, Any], list[InputFile]]:
-    """Seconds of audio by split and by source, or the reason why there are none.
-
-    The metadata.json of a built dataset has `durations_s: {split: {source: seconds}}`; its other
-    fields are left alone.
-    """
-    if path is None:
-        return _no_durations("no --dataset-metadata was given"), []
-    stated = read_json(path, dict[str, Any]).get("durations_s")
-    if stated is None:
-        return _no_durations(f"{path} has no durations_s"), [describe_file(path)]
-    _check_durations(path, stated)
-    by_source: Counter[str] = Counter()
-    for sources in stated.values():
-        by_source.update(sources)
-    durations = {
-        "total_s": round(sum(by_source.values()), 3),
-        "by_split_s": {split: round(sum(row.values()), 3) for split, row in stated.items()},
-        "by_source_s": {name: round(by_source[name], 3) for name in sorted(by_source)},
-        "by_split_and_source_s": stated,
-        "not_measured": None,
-    }
-    return durations, [describe_file(path)]
-
-
-def _check_durations(path: Path, stated: Any) -> None:
-    if not isinstance(stated, dict):
-        why = "must be an object of split: {source: seconds}"
-        raise InputError.at(path, why, field="durations_s", got=stated)
-    problems = []
-    for split, sources in stated.items():
-        field = f"durations_s.{split}"
-        if not isinstance(sources, dict):
-            problems.append(Problem(str(path), "must be an object", field=field, got=sources))
-            continue
-        for source, seconds in sources.items():
-            # To Python true is a number and 1e999 is infinity; neither is a duration.
-            number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-            if not number or not 0 <= seconds < math.inf:
-                why, where = "must be a number >= 0", f"{field}.{source}"
-                problems.append(Problem(str(path), why, field=where, got=seconds))
-    if problems:
-        raise InputError(problems)
-
-
-def _no_durations(reason: str) -> dict[str, Any]:
-    return {
-        "total_s": None,
-        "by_split_s": {},
-        "by_source_s": {},
-        "by_split_and_source_s": {},
-        "not_measured": reason,
-    }
 
 
 def _warnings(figures: HealthFigures, skipped: int, durations: dict[str, Any]) -> list[str]:
@@ -258,10 +214,18 @@ def _warnings(figures: HealthFigures, skipped: int, durations: dict[str, Any]) -
         f"{outside} hits carry a label that their own annotated_labels leave out": outside,
         f"{ids} events repeat a sample_id": ids,
         f"{places} events repeat a place in an audio file": places,
+        f"out of line: {_some(_outlying(figures))}": _outlying(figures),
         f"{crossing} performances stand in sessions of different splits": crossing,
         f"durations were not measured: {durations['not_measured']}": durations["not_measured"],
     }
     return [text for text, applies in found.items() if applies]
+
+
+def _outlying(figures: HealthFigures) -> dict[str, int]:
+    """The kinds of outliers that were found, worded with their counts."""
+    return {
+        f"{kind} ({row.count})": row.count for kind, row in figures.outliers.items() if row.count
+    }
 
 
 def _some(names: dict[str, Any]) -> str:

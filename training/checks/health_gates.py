@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from training.gates import Measurement, Threshold, Verdict, judge
 from training.metrics.health import HealthFigures
 
 ISOLATION = ("session", "drummer", "kit", "room", "performance")
 """What splits can be required not to share."""
+
+NUMERIC_GATES = (
+    "max_duplication_rate",
+    "min_class_count",
+    "max_unknown_labels",
+    "max_synthetic_fraction",
+    "min_drummers",
+    "min_sessions",
+    "min_kits",
+    "min_rooms",
+    "min_duration_s",
+    "min_negatives",
+    "min_dynamic_count",
+    "min_openness_hits",
+    "min_annotated_share",
+    "max_contradicted_hits",
+    "max_unknown_techniques",
+    "max_repeated_performances",
+    "max_clipping_rate",
+    "max_outlier_rate",
+)
+"""The gates whose flag gives their limit."""
+
+DYNAMICS = ("ghost", "light", "medium", "accent")
 
 SHOWN = 5
 """How many offenders the detail of a verdict names."""
@@ -25,6 +51,8 @@ class Asked:
         min_counts: a smallest number of hits for single labels, in place of the general one.
         techniques, labels: names that must occur.
         isolation: what splits must not share.
+        outlier_kinds: the kinds of outliers that must be measured and judged; none named means
+            every kind that could be measured.
     """
 
     gates: frozenset[str]
@@ -33,23 +61,51 @@ class Asked:
     techniques: Sequence[str]
     labels: Sequence[str]
     isolation: Sequence[str]
+    outlier_kinds: Sequence[str] = ()
 
 
 def judge_health(
-    figures: HealthFigures, thresholds: Mapping[str, Threshold], asked: Asked
+    figures: HealthFigures,
+    durations: Mapping[str, Any],
+    thresholds: Mapping[str, Threshold],
+    asked: Asked,
 ) -> list[Verdict]:
-    """Judge the gates that were asked for, in a fixed order."""
+    """Judge the gates that were asked for, in a fixed order.
+
+    `durations` are those of the report: `total_s`, or `not_measured` with the reason.
+    """
     verdicts: list[Verdict] = []
-    single = {
+    single: dict[str, Callable[[HealthFigures], Measurement]] = {
         "max_duplication_rate": _duplication,
         "max_unknown_labels": _unknown_labels,
         "max_synthetic_fraction": _synthetic,
-        "min_drummers": _drummers,
+        "min_drummers": partial(_entities, what="drummers", field="drummer_id"),
+        "min_sessions": partial(_entities, what="sessions", field="session_id"),
+        "min_kits": partial(_entities, what="kits", field="kit_id"),
+        "min_rooms": partial(_entities, what="rooms", field="room_id"),
+        "min_duration_s": partial(_duration, durations=durations),
+        "min_negatives": _negatives,
+        "min_openness_hits": _openness,
+        "max_contradicted_hits": _contradicted,
+        "max_unknown_techniques": _unknown_techniques,
+        "max_repeated_performances": _repeated_performances,
+        "max_clipping_rate": _clipping,
     }
     for gate, measure in single.items():
         if gate in asked.gates:
             verdicts.append(judge(measure(figures), thresholds[gate]))
     verdicts += _class_counts(figures, thresholds["min_class_count"], asked)
+    several: dict[str, Callable[[HealthFigures, Asked], dict[str, Measurement]]] = {
+        "min_dynamic_count": _dynamics,
+        "min_annotated_share": _annotated,
+        "max_outlier_rate": _outliers,
+    }
+    for gate, measure_each in several.items():
+        if gate in asked.gates:
+            verdicts += [
+                judge(measured, thresholds[gate], subject=subject)
+                for subject, measured in measure_each(figures, asked).items()
+            ]
     if "require_labels" in asked.gates:
         counts = {name: row["total"] for name, row in figures.labels.per_class_counts.items()}
         verdicts += _required(counts, asked.labels, thresholds["require_labels"], "label")
@@ -106,19 +162,145 @@ def _synthetic(figures: HealthFigures) -> Measurement:
     )
 
 
-def _drummers(figures: HealthFigures) -> Measurement:
-    total, stated = figures.sources.events_total, figures.stated["drummer_id"]
+def _entities(figures: HealthFigures, *, what: str, field: str) -> Measurement:
+    total = figures.sources.events_total
+    stated = total if field == "session_id" else figures.stated[field]
     if not stated:
-        return Measurement(
-            name="drummers", value=None, n=total, detail="no event states drummer_id"
-        )
+        return Measurement(name=what, value=None, n=total, detail=f"no event states {field}")
     return Measurement(
-        name="drummers",
-        value=figures.entities["drummers"],
-        unit="drummers",
+        name=what,
+        value=figures.entities[what],
+        unit=what,
         n=total,
-        detail=f"{stated} of {total} events state drummer_id",
+        detail=f"{stated} of {total} events state {field}",
     )
+
+
+def _duration(figures: HealthFigures, *, durations: Mapping[str, Any]) -> Measurement:
+    return Measurement(
+        name="duration",
+        value=durations["total_s"],
+        unit="s",
+        n=figures.sources.events_total,
+        detail=durations["not_measured"] or "",
+    )
+
+
+def _negatives(figures: HealthFigures) -> Measurement:
+    counts = figures.negatives
+    return Measurement(
+        name="negatives",
+        value=counts["marked"] + counts["unmarked_empty"],
+        unit="events",
+        n=figures.sources.events_total,
+        detail=f"{counts['marked']} marked, {counts['unmarked_empty']} empty and not marked",
+    )
+
+
+def _openness(figures: HealthFigures) -> Measurement:
+    openness = figures.openness
+    return Measurement(
+        name="openness_hits",
+        value=openness["stated"],
+        unit="hits",
+        n=figures.labels.hits_total,
+        detail=f"{openness['raw_only']} more state openness_raw only",
+    )
+
+
+def _contradicted(figures: HealthFigures) -> Measurement:
+    outside = figures.labels.hits_outside_annotated
+    return Measurement(
+        name="contradicted_hits",
+        value=sum(outside.values()),
+        unit="hits",
+        n=figures.labels.hits_total,
+        detail=_listed(f"{name} ({hits})" for name, hits in _most_first(outside)),
+    )
+
+
+def _unknown_techniques(figures: HealthFigures) -> Measurement:
+    unknown = figures.techniques.unknown_techniques
+    return Measurement(
+        name="unknown_techniques",
+        value=len(unknown),
+        unit="techniques",
+        n=figures.techniques.events_with_technique,
+        detail=_listed(f"{name} ({events})" for name, events in _most_first(unknown)),
+    )
+
+
+def _repeated_performances(figures: HealthFigures) -> Measurement:
+    found = figures.performances
+    return Measurement(
+        name="repeated_performances",
+        value=found.repeated_takes if found.takes else None,
+        unit="takes",
+        n=found.takes,
+        detail=_listed(" = ".join(family["sessions"][:SHOWN]) for family in found.examples)
+        if found.takes
+        else "no take is long enough to compare",
+    )
+
+
+def _clipping(figures: HealthFigures) -> Measurement:
+    clipping, n = figures.loudness.clipping, figures.loudness.peak_dbfs.n
+    return Measurement(
+        name="clipping_rate",
+        value=clipping / n if n else None,
+        n=n,
+        detail=f"{clipping} of {n} events clip" if n else "no event states loudness.peak_dbfs",
+    )
+
+
+def _dynamics(figures: HealthFigures, asked: Asked) -> dict[str, Measurement]:
+    counts = figures.labels.dynamics
+    return {
+        bucket: Measurement(
+            name="dynamic_count",
+            value=counts.get(bucket, 0),
+            unit="hits",
+            n=figures.labels.hits_total,
+        )
+        for bucket in DYNAMICS
+    }
+
+
+def _annotated(figures: HealthFigures, asked: Asked) -> dict[str, Measurement]:
+    total = figures.sources.events_total
+    annotated = figures.annotation["per_class"]
+    return {
+        label: Measurement(
+            name="annotated_share",
+            value=annotated[label] / total if total else None,
+            n=total,
+            detail=f"annotated in {annotated[label]} of {total} events",
+        )
+        for label in asked.targets
+    }
+
+
+def _outliers(figures: HealthFigures, asked: Asked) -> dict[str, Measurement]:
+    measured = [kind for kind, found in figures.outliers.items() if found.share is not None]
+    kinds = asked.outlier_kinds or measured
+    if not kinds:
+        why = "no event states anything that outliers can be looked for in"
+        return {"any": Measurement(name="outlier_rate", value=None, n=0, detail=why)}
+    measurements = {}
+    for kind in kinds:
+        found = figures.outliers[kind]
+        detail = found.not_measured or "no event states what is looked at"
+        if found.share is not None:
+            first = f"; first: {_plain(found.examples[0])}" if found.examples else ""
+            detail = f"{found.count} of {found.of}{first}"
+        measurements[kind] = Measurement(
+            name="outlier_rate", value=found.share, n=found.of, detail=detail
+        )
+    return measurements
+
+
+def _plain(example: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in example.items() if value is not None)
 
 
 def _class_counts(figures: HealthFigures, threshold: Threshold, asked: Asked) -> list[Verdict]:

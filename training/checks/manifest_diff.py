@@ -12,10 +12,17 @@ from typing import Any
 import msgspec
 
 from training.errors import DrumgateError
-from training.gates import Measurement, Report, judge, load_thresholds, nearest
-from training.manifest import Event, read_records
-from training.metrics.health_compare import CountChange, count_changes
-from training.metrics.manifest_diff import KINDS, Change, diff_manifests, summary_counts
+from training.gates import Measurement, Report, Threshold, Verdict, judge, load_thresholds, nearest
+from training.manifest.engine import open_engine
+from training.manifest.scan import STDIN, scan_events
+from training.manifest.validate import Track
+from training.metrics.health_compare import count_changes
+from training.metrics.manifest_diff import KINDS, Change
+from training.metrics.manifest_diff_sql import ViewDiff, diff_views
+from training.metrics.manifest_diff_totals import Totals, total_views
+
+# Where the figures were computed changes none of them.
+_NO_PARAMETERS = ("memory_limit", "cache_dir")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,27 +30,33 @@ class Options:
     """Which manifests to compare, and which kinds of change block.
 
     Attributes:
-        base, candidate: the manifests.
+        base, candidate: the manifests, each in one file or several; "-" is standard input.
         tolerance_ms: onsets further apart are never taken for the same event.
         fail_on: kinds of change that block, each as `kind` (none allowed) or `kind=N` (up to N).
         limit: how many changes of each kind, and how many sessions, the report lists.
         gates: a file of thresholds; its [manifest_diff.kind] tables switch kinds on as well.
+        memory_limit, cache_dir: see `open_engine` and `scan_events`.
     """
 
-    base: Path
-    candidate: Path
+    base: Path | tuple[Path, ...]
+    candidate: Path | tuple[Path, ...]
     tolerance_ms: float = 50.0
     fail_on: tuple[str, ...] = ()
     limit: int = 20
     gates: Path | None = None
+    memory_limit: str | None = None
+    cache_dir: Path | None = None
 
 
-def run(options: Options) -> Report:
+def run(options: Options, track: Track | None = None) -> Report:
     """Compare two manifests event by event and judge the kinds of change that were asked for.
+
+    `track` shows the progress of the reading.
 
     Raises:
         InputError: a manifest is missing or malformed.
-        DrumgateError: `fail_on` names no kind of change, or the tolerance is not a number.
+        DrumgateError: `fail_on` names no kind of change, the tolerance is not a number, both
+            manifests are standard input, or too many events would have to be paired by time.
     """
     if not math.isfinite(options.tolerance_ms):
         raise DrumgateError(f"--tolerance-ms: must be a finite number (got {options.tolerance_ms})")
@@ -53,10 +66,43 @@ def run(options: Options) -> Report:
     if options.gates:
         # load_thresholds has read and checked this file already.
         asked |= set(tomllib.loads(options.gates.read_text("utf-8")).get("manifest_diff", {}))
-    base = read_records(options.base, Event)
-    candidate = read_records(options.candidate, Event)
-    diff = diff_manifests(base.rows, candidate.rows, tolerance_s=options.tolerance_ms / 1000)
-    compared = diff.paired_by_id + diff.paired_by_time
+    base, candidate = _paths(options.base), _paths(options.candidate)
+    if STDIN in base and STDIN in candidate:
+        raise DrumgateError("-: standard input can be read only once")
+    with open_engine(options.memory_limit, track) as engine:
+        before = scan_events(engine, base, name="base", cache_dir=options.cache_dir)
+        after = scan_events(engine, candidate, name="candidate", cache_dir=options.cache_dir)
+        diff = diff_views(
+            engine.connection,
+            before.name,
+            after.name,
+            tolerance_s=options.tolerance_ms / 1000,
+            limit=options.limit,
+        )
+        totals = total_views(engine.connection, before.name, after.name, limit=options.limit)
+    return Report(
+        tool="compare-manifests",
+        inputs=[*before.sources, *after.sources],
+        parameters=_parameters(replace(options, base=_one(base), candidate=_one(candidate))),
+        metrics={
+            "events_total": {"base": before.rows, "candidate": after.rows},
+            "paired_by_id": diff.paired_by_id,
+            "paired_by_time": diff.paired_by_time,
+            "unchanged": diff.unchanged,
+            "counts": diff.counts,
+            "changes": {kind: _listed(diff.listed[kind]) for kind in KINDS},
+            "totals": _totals(totals),
+        },
+        verdicts=_judge(diff, thresholds, asked, allowed),
+    )
+
+
+def _judge(
+    diff: ViewDiff,
+    thresholds: Mapping[str, Threshold],
+    asked: set[str],
+    allowed: Mapping[str, int | None],
+) -> list[Verdict]:
     verdicts = []
     for kind in KINDS:
         if kind not in asked:
@@ -69,23 +115,10 @@ def run(options: Options) -> Report:
                 production=threshold.value,
                 reason="set on the command line",
             )
+        compared = diff.paired_by_id + diff.paired_by_time
         measured = Measurement(name=kind, value=diff.counts[kind], unit="events", n=compared)
         verdicts.append(judge(measured, threshold))
-    return Report(
-        tool="compare-manifests",
-        inputs=[base.source, candidate.source],
-        parameters=asdict(options),
-        metrics={
-            "events_total": {"base": len(base), "candidate": len(candidate)},
-            "paired_by_id": diff.paired_by_id,
-            "paired_by_time": diff.paired_by_time,
-            "unchanged": diff.unchanged,
-            "counts": diff.counts,
-            "changes": _listed(diff.changes, options.limit),
-            "totals": _totals(base.rows, candidate.rows, options.limit),
-        },
-        verdicts=verdicts,
-    )
+    return verdicts
 
 
 def _allowed(fail_on: Sequence[str]) -> dict[str, int | None]:
@@ -102,42 +135,45 @@ def _allowed(fail_on: Sequence[str]) -> dict[str, int | None]:
     return allowed
 
 
-def _listed(changes: Sequence[Change], limit: int) -> dict[str, list[dict[str, Any]]]:
-    """The first changes of each kind, by session and onset."""
-    shown: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    for change in changes:
-        if len(shown[change.kind]) < limit:
-            row: dict[str, Any] = msgspec.to_builtins(change)
-            del row["kind"]
-            shown[change.kind].append(row)
-    return shown
+def _paths(given: Path | tuple[Path, ...]) -> tuple[Path, ...]:
+    return (given,) if isinstance(given, Path) else given
 
 
-def _totals(
-    base: Sequence[Event], candidate: Sequence[Event], limit: int
-) -> dict[str, dict[str, Any]]:
+def _one(paths: tuple[Path, ...]) -> Path | tuple[Path, ...]:
+    return paths[0] if len(paths) == 1 else paths
+
+
+def _parameters(options: Options) -> dict[str, Any]:
+    return {k: v for k, v in asdict(options).items() if k not in _NO_PARAMETERS}
+
+
+def _listed(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [msgspec.to_builtins(change) for change in changes]
+    for row in rows:
+        del row["kind"]
+    return rows
+
+
+def _totals(totals: Totals) -> dict[str, dict[str, Any]]:
     """What changed in sum: all components, techniques, sources and splits; the worst sessions."""
-    before, after = summary_counts(base), summary_counts(candidate)
-    totals: dict[str, dict[str, Any]] = {}
-    for name in before:
-        rows = count_changes(before[name], after[name])
-        changed = [row for row in rows if row.baseline != row.candidate]
-        if name == "sessions":
-            changed.sort(key=lambda row: (-abs(row.candidate - row.baseline), row.name))
-            rows = tuple(changed[:limit])
-        totals[name] = {
-            "base": len(before[name]),
-            "candidate": len(after[name]),
-            "changed": len(changed),
-            "rows": [_row(row) for row in rows],
+    told: dict[str, dict[str, Any]] = {
+        "sessions": {
+            "base": totals.sessions[0],
+            "candidate": totals.sessions[1],
+            "changed": totals.sessions_changed,
+            "rows": [_row(name, *sides) for name, sides in totals.worst_sessions.items()],
         }
-    return totals
-
-
-def _row(change: CountChange) -> Mapping[str, Any]:
-    return {
-        "name": change.name,
-        "base": change.baseline,
-        "candidate": change.candidate,
-        "delta": change.candidate - change.baseline,
     }
+    for name, (before, after) in totals.counts.items():
+        rows = count_changes(before, after)
+        told[name] = {
+            "base": len(before),
+            "candidate": len(after),
+            "changed": sum(row.baseline != row.candidate for row in rows),
+            "rows": [_row(row.name, row.baseline, row.candidate) for row in rows],
+        }
+    return told
+
+
+def _row(name: str, base: int, candidate: int) -> Mapping[str, Any]:
+    return {"name": name, "base": base, "candidate": candidate, "delta": candidate - base}

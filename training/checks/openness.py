@@ -1,120 +1,78 @@
-"""Normalising the hi-hat openness of a manifest: choose each device's curve, apply it, count."""
+"""Normalising the hi-hat openness of a manifest: choose each device's curve, apply it, count.
+
+The manifest is read twice. The first pass counts each device's raw values (which also tells which
+way its pedal runs), the second writes; what is held in between does not grow with the manifest.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from training.checks.openness_curves import (
+    DEFAULT_CURVES,
+    CurveSet,
+    DeviceKey,
+    key_of,
+    load_curves,
+    name_of,
+)
 from training.errors import InputError, Problem
 from training.gates import Report
-from training.manifest import Component, Event, describe_file, read_json, read_raw
+from training.manifest import Component, Event, InputFile, atomic_write, describe_file
+from training.manifest.lines import BOM
+from training.manifest.rewrite import RawManifest, Track, open_raw, quiet, with_fields
 from training.metrics import openness
 
-__all__ = ["DEFAULT_CURVES", "CurveSet", "Options", "Outcome", "load_curves", "run"]
+__all__ = ["DEFAULT_CURVES", "CurveSet", "Options", "load_curves", "run"]
 
-DEFAULT_CURVES = Path(__file__).resolve().parent.parent / "calibration" / "openness_curves.json"
 HISTOGRAM_BINS = 10
 # An open stroke below this openness, or a closed one above its mirror, contradicts its label.
 _CONTRADICTION = 0.1
-
-
-class _Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    id: str
-    polarity: openness.Polarity
-    points: tuple[tuple[float, float], ...]
-    vendor: str | None = None
-    models: tuple[str, ...] = ()
-    source: str = ""
-
-
-class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    schema_version: Literal[1]
-    curves: tuple[_Entry, ...]
+_DECIMALS = 4
+_KINDS = ("hihat_closed", "hihat_open", "other")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """What is normalised, and with which curves.
+    """What is normalised, with which curves, and where it goes.
 
     `default_curve` names the curve for devices that no curve names; without it they are left as
-    they are. With `overwrite` an openness that came from elsewhere is replaced too.
+    they are. With `overwrite` an openness that came from elsewhere is replaced too. Without
+    `output`, or in a dry run, nothing is written.
     """
 
     events: Path
     curves: Path = DEFAULT_CURVES
     default_curve: str | None = None
     overwrite: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CurveSet:
-    """Curves by id, and which device each belongs to (vendor and model in lower case)."""
-
-    by_id: dict[str, openness.Curve]
-    by_device: dict[tuple[str, str], openness.Curve]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """The manifest's rows with their openness, and the report on what was done."""
-
-    rows: tuple[dict[str, Any], ...]
-    report: Report
+    output: Path | None = None
+    dry_run: bool = False
 
 
 @dataclass(slots=True)
 class _Device:
-    """What was met of one device: where its raw values stand, and what becomes of them."""
+    """What was met of one device: its raw values by label, and what becomes of them."""
 
+    name: str
     curve: openness.Curve | None
-    places: list[tuple[int, int]]
-    raw: list[float]
-    labels: list[str]
+    raw: dict[str, openness.RawCounts] = field(
+        default_factory=lambda: {kind: openness.RawCounts() for kind in _KINDS}
+    )
     kept: int = 0
 
-
-def load_curves(path: Path) -> CurveSet:
-    """Read calibration curves.
-
-    Raises:
-        InputError: the file is malformed, a curve turns back or runs against its polarity, or an id
-            or device stands twice.
-    """
-    by_id: dict[str, openness.Curve] = {}
-    by_device: dict[tuple[str, str], openness.Curve] = {}
-    problems = []
-
-    def bad(index: int, field: str, why: str, got: object) -> None:
-        problems.append(Problem(str(path), why, None, f"curves[{index}].{field}", got))
-
-    for index, entry in enumerate(read_json(path, _File).curves):
-        curve = openness.Curve(id=entry.id, polarity=entry.polarity, points=entry.points)
-        if why := openness.check_curve(curve):
-            bad(index, "points", why, [list(point) for point in entry.points])
-        if entry.id in by_id:
-            bad(index, "id", "stands twice", entry.id)
-        by_id[entry.id] = curve
-        if entry.models and entry.vendor is None:
-            bad(index, "vendor", "is required where there are models", None)
-        for model in entry.models:
-            device = _fold(entry.vendor), _fold(model)
-            if device in by_device:
-                bad(index, "models", "has a curve already", model)
-            by_device[device] = curve
-    if not by_id:
-        problems.append(Problem(str(path), "holds no curve", None, "curves"))
-    if problems:
-        raise InputError(problems)
-    return CurveSet(by_id=by_id, by_device=by_device)
+    @property
+    def components(self) -> int:
+        return sum(counts.total for counts in self.raw.values())
 
 
-def run(options: Options) -> Outcome:
+def run(options: Options, *, track: Track = quiet) -> Report:
     """Give every component with a raw pedal value its openness, by the curve of its device.
 
     Raises:
@@ -128,70 +86,49 @@ def run(options: Options) -> Outcome:
         if default is None:
             why = f"has no such curve; there are {', '.join(curves.by_id)}"
             raise InputError.at(options.curves, why, got=options.default_curve)
-    records = read_raw(options.events, Event)
-    devices = _devices(records.rows, curves, default, overwrite=options.overwrite)
-    rows = [row for _, row in records.rows]
-    figures: dict[str, Any] = {}
-    problems = []
-    warnings = []
-    for name, device in sorted(devices.items()):
-        polarity = _polarity(device)
-        values = _apply(rows, device)
-        figures[name] = _figures(device, polarity, values)
-        if device.curve is None:
-            if device.raw:
-                warnings.append(_unknown(name, device, polarity))
-        elif polarity.polarity not in (None, device.curve.polarity):
-            why = (
-                f"{name}: curve {device.curve.id} says {device.curve.polarity}, but the closed and "
-                f"open strokes say {polarity.polarity} (separation {polarity.separation:.2f})"
-            )
-            problems.append(Problem(records.source.path, why))
-    if problems:
-        raise InputError(problems)
-    metrics = {
-        "events_total": len(rows),
-        "normalized": sum(len(d.raw) for d in devices.values() if d.curve is not None),
-        "left_untouched": sum(len(d.raw) for d in devices.values() if d.curve is None),
-        "kept": sum(device.kept for device in devices.values()),
-        "unknown_devices": sorted(n for n, d in devices.items() if d.curve is None and d.raw),
-        "devices": figures,
-    }
-    report = Report(
-        tool="normalize-openness",
-        inputs=[records.source, describe_file(options.curves)],
-        parameters=asdict(options),
-        metrics=metrics,
-        warnings=warnings,
-    )
-    return Outcome(rows=tuple(rows), report=report)
+
+    def curve_of(key: DeviceKey) -> openness.Curve | None:
+        return curves.by_device.get(key, default)
+
+    with open_raw(options.events, track=track) as manifest:
+        total, devices = _count(manifest, curve_of, overwrite=options.overwrite)
+        report = _report(options, manifest.describe(total), devices, curves)
+        if options.output is not None and not options.dry_run:
+            with atomic_write(options.output, binary=True) as file:
+                file.writelines(_rewritten(manifest, curve_of, overwrite=options.overwrite))
+    return report
 
 
-def _devices(
-    pairs: Sequence[tuple[Event, dict[str, Any]]],
-    curves: CurveSet,
-    default: openness.Curve | None,
+def _count(
+    manifest: RawManifest,
+    curve_of: Callable[[DeviceKey], openness.Curve | None],
     *,
     overwrite: bool,
-) -> dict[str, _Device]:
-    devices: dict[str, _Device] = {}
-    for place, (event, _) in enumerate(pairs):
-        for part, component in enumerate(event.components):
+) -> tuple[int, list[_Device]]:
+    """Return how many events there are, and the devices that sent raw values, by name."""
+    devices: dict[DeviceKey, _Device] = {}
+    total = 0
+    for _, _, event in manifest.events("reading"):
+        total += 1
+        for component in event.components:
             if component.openness_raw is None:
                 continue
-            named = f"{event.device_vendor or ''} {event.device_model or ''}"
-            name = " ".join(named.split()) or "no device named"
-            if name not in devices:
-                key = _fold(event.device_vendor), _fold(event.device_model)
-                devices[name] = _Device(curves.by_device.get(key, default), [], [], [])
-            device = devices[name]
+            key, name = key_of(event), name_of(event)
+            device = devices.get(key)
+            if device is None:
+                device = devices[key] = _Device(name, curve_of(key))
+            device.name = min(device.name, name)  # of several spellings always the same one
             if _measured_elsewhere(component) and not overwrite:
                 device.kept += 1
-                continue
-            device.places.append((place, part))
-            device.raw.append(component.openness_raw)
-            device.labels.append(component.label)
-    return devices
+            else:
+                kind = component.label if component.label in _KINDS else "other"
+                device.raw[kind].add(component.openness_raw)
+    taken: set[str] = set()
+    for key, device in sorted(devices.items()):
+        while device.name in taken:  # "A B" of C and "A" of "B C"
+            device.name = f"{device.name} ({' / '.join(key)})"
+        taken.add(device.name)
+    return total, sorted(devices.values(), key=lambda device: device.name)
 
 
 def _measured_elsewhere(component: Component) -> bool:
@@ -199,53 +136,146 @@ def _measured_elsewhere(component: Component) -> bool:
     return component.openness is not None and component.openness_curve_id is None
 
 
-def _apply(rows: list[dict[str, Any]], device: _Device) -> openness.Floats:
-    if device.curve is None:
-        return np.empty(0)
-    values = np.round(openness.openness_of(np.asarray(device.raw), device.curve), 4)
-    changes: dict[int, dict[int, float]] = defaultdict(dict)
-    for (place, part), value in zip(device.places, values.tolist(), strict=True):
-        changes[place][part] = value
-    for place, by_part in changes.items():
-        components = [
-            {**part, "openness": by_part[index], "openness_curve_id": device.curve.id}
-            if index in by_part
-            else part
-            for index, part in enumerate(rows[place]["components"])
-        ]
-        rows[place] = {**rows[place], "components": components}
-    return values
+class _Components(msgspec.Struct):
+    components: list[dict[str, msgspec.Raw]]
+
+
+def _rewritten(
+    manifest: RawManifest,
+    curve_of: Callable[[DeviceKey], openness.Curve | None],
+    *,
+    overwrite: bool,
+) -> Iterator[bytes]:
+    """Yield the lines of a manifest with their openness; lines that need none as they stand."""
+    event_of = msgspec.json.Decoder(Event).decode
+    parts_of = msgspec.json.Decoder(_Components).decode
+
+    @lru_cache(maxsize=openness.EXACT_VALUES)
+    def openness_of(raw: float, curve: openness.Curve) -> float:
+        return float(np.round(openness.openness_of(np.asarray([raw]), curve), _DECIMALS)[0])
+
+    for raw, is_record in manifest.records("writing"):
+        # A key may also be written with escapes.
+        if not is_record or (b"openness_raw" not in raw and b"\\" not in raw):
+            yield raw
+            continue
+        body = raw.removeprefix(BOM)
+        event = event_of(body)
+        curve = curve_of(key_of(event))
+        changes: dict[int, dict[str, msgspec.Raw]] = {}
+        for place, component in enumerate(event.components):
+            if curve is None or component.openness_raw is None:
+                continue
+            if _measured_elsewhere(component) and not overwrite:
+                continue
+            value = openness_of(component.openness_raw, curve)
+            if (component.openness, component.openness_curve_id) != (value, curve.id):
+                changes[place] = {
+                    "openness": msgspec.Raw(msgspec.json.encode(value)),
+                    "openness_curve_id": msgspec.Raw(msgspec.json.encode(curve.id)),
+                }
+        if not changes:
+            yield raw
+            continue
+        parts = parts_of(body).components
+        made = [{**part, **changes.get(place, {})} for place, part in enumerate(parts)]
+        yield with_fields(raw, {"components": made})
+
+
+def _report(
+    options: Options, source: InputFile, devices: list[_Device], curves: CurveSet
+) -> Report:
+    """Put the figures together.
+
+    Raises:
+        InputError: strokes contradict the polarity of their device's curve.
+    """
+    figures: dict[str, Any] = {}
+    problems = []
+    warnings = []
+    for device in devices:
+        polarity = _polarity(device)
+        figures[device.name] = _figures(device, polarity)
+        if device.curve is None:
+            if device.components:
+                warnings.append(_unknown(device, polarity))
+        elif polarity.polarity not in (None, device.curve.polarity):
+            why = (
+                f"{device.name}: curve {device.curve.id} says {device.curve.polarity}, but the "
+                f"closed and open strokes say {polarity.polarity} "
+                f"(separation {polarity.separation:.2f})"
+            )
+            problems.append(Problem(str(options.events), why))
+    if problems:
+        raise InputError(problems)
+    metrics = {
+        "events_total": source.records,
+        "normalized": sum(d.components for d in devices if d.curve is not None),
+        "left_untouched": sum(d.components for d in devices if d.curve is None),
+        "kept": sum(device.kept for device in devices),
+        "unknown_devices": sorted(d.name for d in devices if d.curve is None and d.components),
+        "devices": figures,
+        "curves": _curve_figures(devices, curves),
+    }
+    return Report(
+        tool="normalize-openness",
+        inputs=[source, describe_file(options.curves)],
+        parameters=asdict(options),
+        metrics=metrics,
+        warnings=warnings,
+    )
 
 
 def _polarity(device: _Device) -> openness.PolarityFigures:
-    raw = np.asarray(device.raw, dtype=np.float64)
-    labels = np.asarray(device.labels, dtype=object)
-    return openness.detect_polarity(raw[labels == "hihat_closed"], raw[labels == "hihat_open"])
+    closed, n_closed = device.raw["hihat_closed"].arrays()
+    opened, n_open = device.raw["hihat_open"].arrays()
+    return openness.detect_polarity(closed, opened, closed_counts=n_closed, opened_counts=n_open)
 
 
-def _figures(
-    device: _Device, polarity: openness.PolarityFigures, values: openness.Floats
-) -> dict[str, Any]:
+def _figures(device: _Device, polarity: openness.PolarityFigures) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "curve_id": None if device.curve is None else device.curve.id,
-        "components": len(device.raw),
+        "components": device.components,
         "kept": device.kept,
         "polarity": asdict(polarity),
     }
-    if device.curve is not None:
-        labels = np.asarray(device.labels, dtype=object)
-        counts, _ = np.histogram(values, HISTOGRAM_BINS, range=(0.0, 1.0))
-        figures["openness_histogram"] = counts.tolist()
-        figures["open_but_shut"] = int((values[labels == "hihat_open"] < _CONTRADICTION).sum())
-        closed = values[labels == "hihat_closed"]
-        figures["closed_but_wide"] = int((closed > 1.0 - _CONTRADICTION).sum())
+    if device.curve is None:
+        return figures
+    histogram = np.zeros(HISTOGRAM_BINS)
+    contradictions = {"hihat_open": 0, "hihat_closed": 0}
+    for kind, counts in device.raw.items():
+        raw, n = counts.arrays()
+        values = np.round(openness.openness_of(raw, device.curve), _DECIMALS)
+        histogram += np.histogram(values, HISTOGRAM_BINS, range=(0.0, 1.0), weights=n)[0]
+        if kind == "hihat_open":
+            contradictions[kind] = int(n[values < _CONTRADICTION].sum())
+        elif kind == "hihat_closed":
+            contradictions[kind] = int(n[values > 1.0 - _CONTRADICTION].sum())
+    figures["openness_histogram"] = histogram.astype(int).tolist()
+    figures["open_but_shut"] = contradictions["hihat_open"]
+    figures["closed_but_wide"] = contradictions["hihat_closed"]
     return figures
 
 
-def _unknown(name: str, device: _Device, polarity: openness.PolarityFigures) -> str:
+def _curve_figures(devices: list[_Device], curves: CurveSet) -> dict[str, Any]:
+    """Say of each curve that was applied how much it was, and how far it can be trusted."""
+    applied: dict[str, Any] = {}
+    for name, entry in sorted(curves.entries.items()):
+        mine = [d for d in devices if d.curve is not None and d.curve.id == name and d.components]
+        if mine:
+            fit = entry.fit
+            applied[name] = {
+                "components": sum(device.components for device in mine),
+                "devices": [device.name for device in mine],
+                "fitted_to": None if fit is None else fit.method,
+                "n": None if fit is None else fit.n,
+                "residual": None if fit is None else fit.residual,
+                "uncertainty": None if fit is None else fit.uncertainty,
+                "source": entry.source,
+            }
+    return applied
+
+
+def _unknown(device: _Device, polarity: openness.PolarityFigures) -> str:
     hint = f"; its strokes say {polarity.polarity}" if polarity.polarity else ""
-    return f"{name}: no curve, {len(device.raw):,} raw values left untouched{hint}"
-
-
-def _fold(name: str | None) -> str:
-    return (name or "").strip().casefold()
+    return f"{device.name}: no curve, {device.components:,} raw values left untouched{hint}"

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.audio.logmel import LogMel
 from training.dataset.samplers import EpochSampler
-from training.dataset.store import ClipStore, StoreSplit
+from training.dataset.store import ClipStore, StoreSplit, manifest_name
+from training.dataset.weights import split_weights
 from training.errors import InputError
 from training.gates import Report
 from training.loop.augment import SpectralAugment, WaveAugment
@@ -24,7 +26,7 @@ from training.loop.feed import ClipFeed, draw_weights
 from training.loop.metrics import Evaluation, evaluate_model
 from training.loop.readiness import require_readiness
 from training.loop.trainer import Trainer
-from training.manifest import describe_file, write_json
+from training.manifest import InputFile, describe_file, write_json
 from training.model.checkpoint import MODEL_FORMAT, save_checkpoint
 from training.model.cnn import DrumClassifier, ModelConfig
 from training.model.inference import OpenSet, fit_openset, resolve_device
@@ -53,6 +55,9 @@ class TrainOptions:
     readiness: Path | None = None
     """By default `readiness.json` within the dataset."""
     allow_unready: bool = False
+    sampling_weights: Path | None = None
+    """Artefact of derive-sampling-weights; training clips are then drawn by it, not by
+    `recipe.training.balance`."""
     resume: bool = False
 
 
@@ -78,8 +83,9 @@ def train_classifier(options: TrainOptions, callbacks: Sequence[Callback] = ()) 
         allow_unready=options.allow_unready,
     )
     augment = WaveAugment(recipe.augment, recipe.features)
-    feeds = _feeds(train, val, recipe, margin=augment.margin)
-    model = _model(store, feeds[0], recipe, device)
+    weights, weights_file = _draw_weights(options, store, train, manifest)
+    feeds = _feeds(train, val, recipe, weights, margin=augment.margin)
+    model = _model(store, feeds[0], recipe, device, weights)
     criterion = DrumLoss(
         task=config.task,
         label_smoothing=config.label_smoothing,
@@ -104,7 +110,11 @@ def train_classifier(options: TrainOptions, callbacks: Sequence[Callback] = ()) 
         evaluate=evaluate,
         callbacks=callbacks,
         run_file=options.output / RUN_FILE,
-        identity={"recipe": _identity(recipe), "manifest_sha256": manifest},
+        identity={
+            "recipe": _identity(recipe),
+            "manifest_sha256": manifest,
+            "sampling_weights_sha256": weights_file.sha256 if weights_file else None,
+        },
         sample_names=train.sample_ids,
     )
     if options.resume:
@@ -116,6 +126,7 @@ def train_classifier(options: TrainOptions, callbacks: Sequence[Callback] = ()) 
     data = {
         "manifest_sha256": manifest,
         "store_sha256": store.metadata.get("content_sha256"),
+        "sampling_weights_sha256": weights_file.sha256 if weights_file else None,
         "train_clips": feeds[0].n_clips,
         "val_clips": feeds[1].n_clips,
     }
@@ -137,13 +148,17 @@ def train_classifier(options: TrainOptions, callbacks: Sequence[Callback] = ()) 
     write_json(options.output / CARD_FILE, card)
     return Report(
         tool="train-classifier",
-        inputs=[describe_file(options.dataset / "metadata.json")],
+        inputs=[
+            describe_file(options.dataset / "metadata.json"),
+            *([weights_file] if weights_file else []),
+        ],
         parameters={
             "dataset": options.dataset,
             "output": options.output,
             "device": str(device),
             "readiness": readiness.report_path,
             "allow_unready": options.allow_unready,
+            "sampling_weights": options.sampling_weights,
             "resume": options.resume,
             **recipe.as_dict(),
         },
@@ -190,16 +205,33 @@ def _manifest_hash(store: ClipStore) -> str:
     return digest
 
 
+def _draw_weights(
+    options: TrainOptions, store: ClipStore, train: StoreSplit, manifest: str
+) -> tuple[NDArray[np.float64] | None, InputFile | None]:
+    """Return what each training clip is drawn in proportion to (None: all alike), and from what."""
+    path = options.sampling_weights
+    if path is None:
+        return draw_weights(train.labels, options.recipe.training.balance), None
+    events = manifest_name(train.name)
+    outputs = store.metadata["outputs"]
+    of_split = outputs[events]["sha256"] if events in outputs else manifest
+    weights = split_weights(path, store.directory / events, hashes=(manifest, of_split))
+    if len(weights) != len(train.labels):
+        why = f"holds {len(weights)} events where the index holds {len(train.labels)}"
+        raise InputError.at(store.directory / events, why)
+    return weights, describe_file(path)
+
+
 def _feeds(
-    train: StoreSplit, val: StoreSplit, recipe: Recipe, *, margin: int
+    train: StoreSplit,
+    val: StoreSplit,
+    recipe: Recipe,
+    weights: NDArray[np.float64] | None,
+    *,
+    margin: int,
 ) -> tuple[ClipFeed, ClipFeed]:
     config = recipe.training
-    sampler = EpochSampler(
-        len(train.labels),
-        config.batch_size,
-        config.seed,
-        draw_weights(train.labels, config.balance),
-    )
+    sampler = EpochSampler(len(train.labels), config.batch_size, config.seed, weights)
     return (
         ClipFeed(
             train,
@@ -215,7 +247,11 @@ def _feeds(
 
 
 def _model(
-    store: ClipStore, feed: ClipFeed, recipe: Recipe, device: torch.device
+    store: ClipStore,
+    feed: ClipFeed,
+    recipe: Recipe,
+    device: torch.device,
+    weights: NDArray[np.float64] | None,
 ) -> DrumClassifier:
     config, split = recipe.training, feed.split
     torch.manual_seed(config.seed)
@@ -233,17 +269,22 @@ def _model(
     model.logmel.set_statistics(*feature_statistics(feed, model.logmel, seed=config.seed))
     if config.task == "multilabel":
         with torch.no_grad():
-            model.cnn.classes.bias.copy_(prior_logits(split, config.balance))
+            model.cnn.classes.bias.copy_(prior_logits(split, config.balance, weights))
     return model
 
 
-def prior_logits(split: StoreSplit, balance: float) -> Tensor:
+def prior_logits(
+    split: StoreSplit, balance: float, weights: NDArray[np.float64] | None = None
+) -> Tensor:
     """Return the log-odds of each class among the clips as they are drawn [shape=(n_classes,)].
+
+    `weights` are those of the clips [shape=(n_clips,)]; None: those that `balance` gives.
 
     As first biases they spare the model the steps in which it would only learn how rare each class
     is (Lin et al. 2017). Odds are held to 1:100 and 1:1.
     """
-    weights = draw_weights(split.labels, balance)
+    if weights is None:
+        weights = draw_weights(split.labels, balance)
     known = split.annotated > 0
     weight = known * (np.ones(len(known)) if weights is None else weights)[:, None]
     share = ((split.labels > 0) * weight).sum(axis=0) / np.maximum(weight.sum(axis=0), 1e-12)

@@ -4,6 +4,8 @@ An entry is named by the SHA-256 of the manifest that it was made from, so that 
 finds it. Hashing gigabytes takes seconds, therefore a second index remembers the hash of a file
 that has not been touched: same device, inode, size, and times of modification and of status change
 to the nanosecond. The latter is set by the system at every write and cannot be set back.
+
+Beside the rows stand figures that were computed from them, under a key of all that they depend on.
 """
 
 from __future__ import annotations
@@ -11,20 +13,17 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
-from training import __version__
 from training.errors import InputError
 from training.manifest.read import describe_file
 from training.manifest.write import atomic_write, write_json
-
-FORMAT = 1
-"""Raised whenever the columns or the rules of validation change: older entries are not found."""
 
 SETTLED_NS = 2_000_000_000
 """A file changed more recently than this may change again within one tick of its clock."""
@@ -42,8 +41,7 @@ class Kept:
 
 
 class _About(msgspec.Struct, frozen=True):
-    format: int
-    version: str
+    rules: str
     sha256: str
     records: int
 
@@ -51,6 +49,21 @@ class _About(msgspec.Struct, frozen=True):
 class _Seen(msgspec.Struct, frozen=True):
     sha256: str
     at_ns: int
+
+
+def key_of(*made_from: object, code: Iterable[Path]) -> str:
+    """Return the key of what some source files compute from some values.
+
+    It changes with every value (anything that msgspec can encode) and with every line of code.
+    """
+    lines = [sha256(path.read_bytes()).hexdigest() for path in sorted(code)]
+    return sha256(msgspec.json.encode([made_from, lines])).hexdigest()
+
+
+@cache
+def _rules() -> str:
+    """What decides which rows are made of a file: the entries of older rules are not found."""
+    return key_of(code=Path(__file__).parent.glob("*.py"))
 
 
 class Cache:
@@ -76,7 +89,7 @@ class Cache:
             stated = msgspec.json.decode(about.read_bytes(), type=_About)
         except (OSError, msgspec.DecodeError):
             return None
-        if stated.format != FORMAT or stated.version != __version__ or not parquet.is_file():
+        if stated.rules != _rules() or not parquet.is_file():
             return None
         os.utime(about)  # says when the entry was last of use
         return Kept(parquet, digest, stated.records)
@@ -94,9 +107,21 @@ class Cache:
                 file.write("Validated manifests; `drumgate cache --clear` empties this folder.\n")
         with atomic_write(target, binary=True) as file, parquet.open("rb") as rows:
             shutil.copyfileobj(rows, file, 2**20)
-        write_json(about, _About(FORMAT, __version__, digest, records))
+        write_json(about, _About(_rules(), digest, records))
         self._remember(path, digest)
         return target
+
+    def recall(self, key: str) -> bytes | None:
+        """Return what was recorded under a key (see `key_of`), or None."""
+        try:
+            return self._figures(key).read_bytes()
+        except OSError:
+            return None
+
+    def record(self, key: str, content: bytes) -> None:
+        """Keep what was computed from a manifest, to be recalled by the same key."""
+        with atomic_write(self._figures(key), binary=True) as file:
+            file.write(content)
 
     def entries(self) -> Iterator[tuple[Kept, int, float]]:
         """Yield every entry with its size in bytes and the time (s since 1970) of its last use."""
@@ -129,11 +154,17 @@ class Cache:
         """
         self.check()
         made = [path for path in self.folder.glob("*") if len(path.stem) == 64]
-        made += [*self.folder.glob("seen/*.json"), *self.folder.glob(".*.tmp")]
+        made += [
+            path for place in ("seen", "figures") for path in self.folder.glob(f"{place}/*.json")
+        ]
+        made += [path for path in self.folder.rglob(".*.tmp") if path.is_file()]
         freed = sum(path.stat().st_size for path in made)
         for path in made:
             path.unlink()
         return freed
+
+    def _figures(self, key: str) -> Path:
+        return self.folder / "figures" / f"{key}.json"
 
     def _paths(self, digest: str) -> tuple[Path, Path]:
         return self.folder / f"{digest}.json", self.folder / f"{digest}.parquet"

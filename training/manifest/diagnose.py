@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 
 from training.errors import SHOWN_PROBLEMS, UNSET, InputError, Problem
 from training.manifest.keys import strict_loads
-from training.manifest.lines import numbered_lines
+from training.manifest.lines import BOM, numbered_lines
 
 Step = str | int
 
@@ -40,19 +40,18 @@ _WORDING: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-def diagnose_lines(path: Path, record: type[Any], bad_lines: Iterable[int] = ()) -> InputError:
-    """Read a JSONL file again, line by line, and return the error that names every bad line.
-
-    `bad_lines` are the lines that the fast reader refused: they are reported even if this reader,
-    whose limits differ, would let them pass.
-    """
-    refused = frozenset(bad_lines)
+def diagnose_lines(path: Path, record: type[Any]) -> InputError:
+    """Read a JSONL file again, line by line, and return the error that names every bad line."""
+    decode = msgspec.json.Decoder(record, strict=True).decode
     problems: list[Problem] = []
     total = 0
     for number, line in numbered_lines(path):
         found = _problem_of(path, line, record, number)
-        if found is None and number in refused:
-            found = _beyond_limits(path, number)
+        if found is None:
+            try:
+                decode(line)
+            except (ValueError, RecursionError):  # its limits differ from those of `json`
+                found = _beyond_limits(path, number)
         if found is not None:
             total += 1
             if len(problems) < SHOWN_PROBLEMS:
@@ -66,11 +65,17 @@ def diagnose_line(path: Path, line: bytes, record: type[Any], number: int) -> Pr
 
 
 def _problem_of(path: Path, line: bytes, record: type[Any], number: int) -> Problem | None:
+    if line.startswith(BOM):
+        why = "begins with a byte order mark, which may only stand at the start of a file"
+        return Problem(str(path), why, number)
     try:
         with jsonlines.Reader([line], loads=strict_loads) as reader:
-            value = reader.read()
+            value = reader.read(allow_none=True)
+        json.dumps(value, ensure_ascii=False).encode()
     except jsonlines.InvalidLineError as error:
         return Problem(str(path), _json_fault(error), number)
+    except UnicodeEncodeError:
+        return Problem(str(path), "holds half of a surrogate pair", number)
     except RecursionError:
         return Problem(str(path), "is nested too deeply", number)
     return diagnose_value(path, value, record, number)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Final
 import duckdb
 
 from training.errors import DrumgateError
+from training.manifest.scratch import scratch_folder
 from training.manifest.validate import Track
 
 SHARE_OF_MEMORY: Final = 0.25
@@ -60,16 +59,12 @@ def open_engine(memory_limit: str | None = None, track: Track | None = None) -> 
         DrumgateError: the limit is not a size of at least 128 MiB.
     """
     limit = memory_bytes(memory_limit)
-    scratch = Path(tempfile.mkdtemp(prefix="drumgate-"))
-    try:
-        with duckdb.connect() as connection:
-            connection.execute(f"SET memory_limit = '{limit}B'")
-            connection.execute(f"SET threads = {os.cpu_count() or 1}")
-            connection.execute(f"SET temp_directory = {literal(str(scratch / 'spill'))}")
-            connection.execute("SET enable_progress_bar = false")
-            yield Engine(connection, scratch, track)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch_folder() as scratch, duckdb.connect() as connection:
+        connection.execute(f"SET memory_limit = '{limit}B'")
+        connection.execute(f"SET threads = {os.cpu_count() or 1}")
+        connection.execute(f"SET temp_directory = {literal(str(scratch / 'spill'))}")
+        connection.execute("SET enable_progress_bar = false")
+        yield Engine(connection, scratch, track)
 
 
 def memory_bytes(limit: str | None) -> int:

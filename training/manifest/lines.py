@@ -18,8 +18,8 @@ _MAGIC: dict[bytes, Packing] = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PAR1": "parquet",
 }
-_BOM = b"\xef\xbb\xbf"
-_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, OSError)
+BOM = b"\xef\xbb\xbf"
+DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, OSError)
 
 MAX_LINE_BYTES = 16 * 2**20
 """Longer lines are refused: no record needs them, and one of them could fill the memory."""
@@ -50,7 +50,7 @@ def packing_of(path: Path, *, shown_as: str | None = None) -> Packing:
 def starts_with_bom(path: Path) -> bool:
     """Tell whether a file begins with the byte order mark of UTF-8."""
     with path.open("rb") as file:
-        return file.read(len(_BOM)) == _BOM
+        return file.read(len(BOM)) == BOM
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -60,18 +60,32 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         InputError: see `packing_of`; also when a compressed file is damaged or cut short, or a line
             is longer than `MAX_LINE_BYTES`.
     """
+    for number, line in limited_lines(path):
+        if line is None:
+            raise InputError.at(path, TOO_LONG, line=number)
+        yield number, line
+
+
+def limited_lines(path: Path) -> Iterator[tuple[int, bytes | None]]:
+    """Yield the same, but None for a line that is too long, and go on behind it.
+
+    Raises:
+        InputError: as `numbered_lines`, but not for a long line.
+    """
     number = 0
-    with _open_unpacked(path) as file:
+    with open_unpacked(path) as file:
         try:
             while line := file.readline(MAX_LINE_BYTES + 2):
                 number += 1
-                text = (line.removeprefix(_BOM) if number == 1 else line).strip()
+                text = (line.removeprefix(BOM) if number == 1 else line).strip()
                 if len(text) > MAX_LINE_BYTES:
-                    raise InputError.at(path, TOO_LONG, line=number)
-                if text:
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(2**20)
+                    yield number, None
+                elif text:
                     yield number, text
-        except _DAMAGE as error:
-            raise InputError.at(path, _damaged(error), line=number + 1) from None
+        except DAMAGE as error:
+            raise InputError.at(path, damaged(error), line=number + 1) from None
 
 
 def unpack(path: Path, target: Path, *, shown_as: str) -> None:
@@ -81,22 +95,28 @@ def unpack(path: Path, target: Path, *, shown_as: str) -> None:
         InputError: see `packing_of`; also when the compressed data is damaged or cut short.
     """
     lines = 0
-    with _open_unpacked(path) as file, target.open("wb") as plain:
+    with open_unpacked(path) as file, target.open("wb") as plain:
         try:
-            block = file.read(2**20).removeprefix(_BOM)
+            block = file.read(2**20).removeprefix(BOM)
             while block:
                 lines += block.count(b"\n")
                 plain.write(block)
                 block = file.read(2**20)
-        except _DAMAGE as error:
-            raise InputError.at(shown_as, _damaged(error), line=lines + 1) from None
+        except DAMAGE as error:
+            raise InputError.at(shown_as, damaged(error), line=lines + 1) from None
 
 
-def _damaged(error: Exception) -> str:
+def damaged(error: Exception) -> str:
+    """Say what one of `DAMAGE` means to somebody who wanted to read a file."""
     return f"the compressed data is damaged or cut short ({error})"
 
 
-def _open_unpacked(path: Path) -> BinaryIO:
+def open_unpacked(path: Path) -> BinaryIO:
+    """Open a JSONL file, packed or not, to be read as plain bytes.
+
+    Raises:
+        InputError: see `packing_of`; what is read later may raise one of `DAMAGE`.
+    """
     match packing_of(path):
         case "gzip":
             return cast(BinaryIO, gzip.open(path, "rb"))

@@ -17,6 +17,9 @@ from training.manifest.lines import numbered_lines, packing_of
 
 T = TypeVar("T")
 
+PARQUET_ROWS = 4096
+"""Rows of a Parquet file that are Python objects at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
@@ -69,7 +72,7 @@ def read_records(path: Path | str, record: type[T], *, skip_invalid: bool = Fals
     else:
         rows, lines, bad = _from_lines(path, record)
     if bad and not skip_invalid:
-        raise problems or diagnose_lines(path, record, bad)
+        raise problems or diagnose_lines(path, record)
     if not rows:
         raise InputError.at(path, "holds no record" if not bad else "holds no valid record")
     return Records(rows, lines, describe_file(path, len(rows)), skipped=len(bad))
@@ -97,7 +100,7 @@ def iter_records(path: Path | str, record: type[T]) -> Iterator[tuple[int, T]]:
                 decoded = decode(line)
                 check_keys(line)
             except (ValueError, RecursionError):
-                raise diagnose_lines(path, record, [number]) from None
+                raise diagnose_lines(path, record) from None
             count += 1
             yield number, decoded
     if not count:
@@ -203,8 +206,10 @@ def _from_parquet(path: Path, record: type[T]) -> tuple[list[T], list[int], list
     return rows, lines, bad
 
 
-def parquet_rows(path: Path) -> Iterator[Any]:
+def parquet_rows(path: Path, *, shown_as: Path | str | None = None) -> Iterator[Any]:
     """Yield the rows of a Parquet file as JSON objects, fields that a row does not have left out.
+
+    `shown_as` names the file in messages.
 
     Raises:
         InputError: the file is damaged.
@@ -214,16 +219,16 @@ def parquet_rows(path: Path) -> Iterator[Any]:
 
     try:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from map(_without_nulls, batch.to_pylist())
+            for batch in file.iter_batches(batch_size=PARQUET_ROWS, use_threads=False):
+                yield from map(without_nulls, batch.to_pylist())
     except pa.ArrowException as error:
-        raise InputError.at(path, f"is not a readable Parquet file: {error}") from None
+        raise InputError.at(shown_as or path, f"is not a readable Parquet file: {error}") from None
 
 
-def _without_nulls(value: Any) -> Any:
+def without_nulls(value: Any) -> Any:
     """Drop the nulls with which Parquet fills the fields that a row does not have."""
     if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
+        return [without_nulls(item) for item in value]
     return value

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import duckdb
 
@@ -22,16 +22,33 @@ from training.errors import InputError
 from training.manifest.cache import Cache
 from training.manifest.engine import Engine, literal
 from training.manifest.fields import Event
-from training.manifest.lines import numbered_lines, packing_of, starts_with_bom, unpack
+from training.manifest.lines import (
+    MAX_LINE_BYTES,
+    limited_lines,
+    packing_of,
+    starts_with_bom,
+    unpack,
+)
 from training.manifest.read import InputFile, describe_file
 from training.manifest.schema import arrow_schema, write_parquet
-from training.manifest.validate import MAX_LINE_BYTES, Checked, check_file
+from training.manifest.validate import Checked, check_file
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STDIN = Path("-")
+STDIN: Final = Path("-")
 """The path that stands for standard input."""
+
+LABEL_SEPARATOR: Final = "\x1f"
+"""Joins the labels of an `annotated_labels` list into one value; it cannot occur in a label."""
+
+DERIVED: Final = {
+    "hits": "len(components)",
+    "device": "nullif(concat_ws(' ', nullif(device_vendor, ''), nullif(device_model, '')), '')",
+    "annotated_set": f"array_to_string(list_sort(list_distinct(annotated_labels)),"
+    f" chr({ord(LABEL_SEPARATOR)}))",
+}
+"""Columns made of an event's fields once, because making them at every question costs more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,8 +68,9 @@ class Scan:
 
     Attributes:
         name: the view. It has a row for each event, in the order of the files: `row` (BIGINT, from
-            0 over all inputs) and every field of `Event` under its own name; null where the event
-            does not state it.
+            0 over all inputs), every field of `Event` under its own name, null where the event
+            does not state it, and `hits` (how many components), `device` ("vendor model") and
+            `annotated_set` (the sorted annotated labels joined by `LABEL_SEPARATOR`).
         rows: the number of events.
         skipped: invalid lines left out, 0 unless that was asked for.
         sources: the inputs, with their hashes.
@@ -111,7 +129,7 @@ def scan_events(
     for number, path in enumerate(inputs):
         target = engine.scratch / f"{name}-{number}.parquet"
         parts.append(_scan_one(engine, Path(path), target, skip_invalid, cache))
-    columns = ", ".join(f'"{column}"' for column in arrow_schema().names)
+    columns = ", ".join(f'"{column}"' for column in (*arrow_schema().names, *DERIVED))
     selects, first = [], 0
     for part in parts:
         rows = f"read_parquet({literal(str(part.parquet))}, file_row_number = true)"
@@ -141,7 +159,7 @@ def _scan_one(
     before = path.stat()
     if packing == "parquet":
         source = describe_file(path)
-        checked = write_parquet(path, target, shown_as=shown)
+        checked = _slowly(engine.connection, path, target, shown)
     else:
         readable = path
         if packing != "plain" or starts_with_bom(path):
@@ -198,7 +216,7 @@ def _read_lines(
     _without(readable, valid, checked.bad_lines)
     if checked.records and _copy(cursor, valid, target) != checked.records:
         # The engine refuses what is valid: rare enough for the slow way.
-        write_parquet(valid, target, shown_as=shown)
+        _slowly(cursor, valid, target, shown)
     valid.unlink()
     return source, checked
 
@@ -211,13 +229,28 @@ def _copy(cursor: duckdb.DuckDBPyConnection, source: Path, target: Path) -> int 
         f"maximum_object_size = {MAX_LINE_BYTES}, columns = {{{columns}}})"
     )
     try:
-        (rows,) = cursor.execute(
-            f"COPY (SELECT * FROM {reader}) TO {literal(str(target))} "
-            "(FORMAT parquet, COMPRESSION lz4_raw)"
-        ).fetchone() or (0,)
+        return _keep(cursor, reader, target)
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.InterruptException):
         return None
+
+
+def _keep(cursor: duckdb.DuckDBPyConnection, reader: str, target: Path) -> int:
+    """Write what a table function gives, with the derived columns, as Parquet; return the rows."""
+    derived = ", ".join(f'{expression} AS "{name}"' for name, expression in DERIVED.items())
+    (rows,) = cursor.execute(
+        f"COPY (SELECT *, {derived} FROM {reader}) TO {literal(str(target))} "
+        "(FORMAT parquet, COMPRESSION lz4_raw, WRITE_BLOOM_FILTER false)"
+    ).fetchone() or (0,)
     return int(rows)
+
+
+def _slowly(cursor: duckdb.DuckDBPyConnection, source: Path, target: Path, shown: str) -> Checked:
+    """Validate rows or lines as Python objects and write them as Parquet: see `write_parquet`."""
+    plain = target.with_suffix(".rows")
+    checked = write_parquet(source, plain, shown_as=shown)
+    _keep(cursor, f"read_parquet({literal(str(plain))})", target)
+    plain.unlink()
+    return checked
 
 
 def sql_type(kind: pa.DataType) -> str:
@@ -269,7 +302,7 @@ def _lines_of(part: _Part, rows: list[int]) -> list[int]:
         return [row + 1 for row in rows]
     bad = frozenset(part.bad_lines)
     found: list[int] = []
-    valid = (line for line, _ in numbered_lines(part.readable) if line not in bad)
+    valid = (line for line, _ in limited_lines(part.readable) if line not in bad)
     for row, line in enumerate(valid):
         if row == rows[len(found)]:
             found.append(line)

@@ -87,7 +87,7 @@ def write_parquet(source: Path, target: Path, *, shown_as: str) -> Checked:
             writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=arrow_schema()))
             batch = []
 
-        for number, value in _values(source):
+        for number, value in _values(source, shown_as):
             problem = diagnose_value(Path(shown_as), value, Event, number)
             if problem is not None:
                 bad += 1
@@ -104,9 +104,9 @@ def write_parquet(source: Path, target: Path, *, shown_as: str) -> Checked:
     return Checked(lines=number, records=rows, bad_lines=tuple(bad_lines), problems=tuple(problems))
 
 
-def _values(source: Path) -> Iterator[tuple[int, Any]]:
+def _values(source: Path, shown_as: str) -> Iterator[tuple[int, Any]]:
     if packing_of(source) == "parquet":
-        yield from enumerate(parquet_rows(source), start=1)
+        yield from enumerate(parquet_rows(source, shown_as=shown_as), start=1)
     else:
         decode = msgspec.json.Decoder(dict[str, Any]).decode
         for number, line in numbered_lines(source):

@@ -16,14 +16,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from training.manifest.engine import Engine
-from training.manifest.scan import Scan
+from training.manifest.scan import LABEL_SEPARATOR, Scan
 
-LABEL_SEPARATOR: Final = "\x1f"
-"""Joins the labels of an `annotated_labels` list into one value; it cannot occur in a label."""
+__all__ = [
+    "CARRIED_BY_COMPONENTS",
+    "CARRIED_BY_TECHNIQUES",
+    "LABEL_SEPARATOR",
+    "ManifestViews",
+    "manifest_views",
+]
 
 # Columns of an event that stand beside each of its components and techniques, so that no aggregate
 # needs a join.
-_CARRIED_BY_COMPONENTS: Final = (
+CARRIED_BY_COMPONENTS: Final = (
     "session_id",
     "track_id",
     "onset_s",
@@ -34,7 +39,7 @@ _CARRIED_BY_COMPONENTS: Final = (
     "annotated_set",
     "hits",
 )
-_CARRIED_BY_TECHNIQUES: Final = ("source_set", "is_synthetic", "split")
+CARRIED_BY_TECHNIQUES: Final = ("source_set", "is_synthetic", "split")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +76,11 @@ def manifest_views(engine: Engine, scan: Scan) -> ManifestViews:
     # Taking the lists apart costs more than any one aggregate over them: do it once.
     run(
         f'CREATE OR REPLACE TEMP TABLE "{names.components}" AS '
-        + _COMPONENTS.format(source=names.events, carried=", ".join(_CARRIED_BY_COMPONENTS))
+        + _COMPONENTS.format(source=names.events, carried=", ".join(CARRIED_BY_COMPONENTS))
     )
     run(
         f'CREATE OR REPLACE TEMP TABLE "{names.techniques}" AS '
-        + _TECHNIQUES.format(source=names.events, carried=", ".join(_CARRIED_BY_TECHNIQUES))
+        + _TECHNIQUES.format(source=names.events, carried=", ".join(CARRIED_BY_TECHNIQUES))
     )
     return names
 
@@ -86,10 +91,7 @@ SELECT
     drummer_id, kit_id, room_id, source_set, is_synthetic, audio_path, tempo_bpm, meter,
     bleed_level, mix_context, negative_example, loudness.LUFS_i AS lufs_i,
     loudness.peak_dbfs AS peak_dbfs,
-    nullif(concat_ws(' ', nullif(device_vendor, ''), nullif(device_model, '')), '') AS device,
-    split,
-    array_to_string(list_sort(list_distinct(annotated_labels)), chr(31)) AS annotated_set,
-    len(components) AS hits,
+    device, split, annotated_set, hits,
     components AS parts,
     techniques AS names
 FROM "{source}"

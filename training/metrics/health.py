@@ -6,10 +6,11 @@ It reads no file and judges nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from training.metrics.health_cells import event_cells, hit_cells
 from training.metrics.health_frames import Frame, HealthFrames, LabelNames
 from training.metrics.health_labels import (
     LabelFigures,
@@ -18,6 +19,12 @@ from training.metrics.health_labels import (
     dual_labels,
     label_figures,
     technique_figures,
+)
+from training.metrics.health_outliers import (
+    MAX_EVENTS_PER_SECOND,
+    OUTLIER_KINDS,
+    Outliers,
+    outlier_figures,
 )
 from training.metrics.health_repeats import (
     MIN_PERFORMANCE_HITS,
@@ -29,8 +36,10 @@ from training.metrics.health_repeats import (
     repeated_performances,
     repeated_places,
     split_isolation,
+    take_rows,
 )
 from training.metrics.health_spread import (
+    LoudnessFigures,
     SourceFigures,
     context_figures,
     entity_counts,
@@ -43,7 +52,15 @@ from training.metrics.health_spread import (
     unit_histogram,
 )
 
-__all__ = ["Frame", "HealthFigures", "HealthFrames", "LabelNames", "measure_health"]
+__all__ = [
+    "MAX_EVENTS_PER_SECOND",
+    "OUTLIER_KINDS",
+    "Frame",
+    "HealthFigures",
+    "HealthFrames",
+    "LabelNames",
+    "measure_health",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,13 +81,14 @@ class HealthFigures:
     openness: dict[str, Any]
     velocity: dict[str, Any]
     tempo: dict[str, int]
-    loudness: dict[str, Any]
+    loudness: LoudnessFigures
     annotation: dict[str, Any]
     repeated_ids: Repeats
     repeated_places: Repeats
     performances: Performances
     duplication_rate: float | None
     isolation: dict[str, Isolation]
+    outliers: dict[str, Outliers]
 
     def to_metrics(self) -> dict[str, Any]:
         """Give the figures under the names that they have in a report."""
@@ -84,6 +102,7 @@ class HealthFigures:
             "per_class_counts": labels.per_class_counts,
             "per_class_by_split": labels.per_class_by_split,
             "per_class_by_source": labels.per_class_by_source,
+            "per_class_by_split_and_source": labels.per_class_by_split_and_source,
             "unknown_labels": labels.unknown_labels,
             "aliased_labels": labels.aliased_labels,
             "technique_counts": techniques.technique_counts,
@@ -94,16 +113,14 @@ class HealthFigures:
             "dynamics": labels.dynamics,
             "dynamics_by_class": labels.dynamics_by_class,
             "instrument_variants": labels.instrument_variants,
+            "crash_variants": labels.crash_variants,
             "dual_labels": self.dual_labels,
             **self.context,
             "negatives": self.negatives,
             "openness_histogram": self.openness,
             "velocity_histogram": self.velocity,
             "tempo_bins": self.tempo,
-            "loudness": {
-                name: value if isinstance(value, int) else asdict(value)
-                for name, value in self.loudness.items()
-            },
+            "loudness": asdict(self.loudness),
             "by_source": sources.by_source,
             "by_split": sources.by_split,
             "stated_fields": self.stated,
@@ -111,6 +128,7 @@ class HealthFigures:
                 **self.annotation,
                 "hits_outside_annotated": labels.hits_outside_annotated,
             },
+            "outliers": {kind: asdict(found) for kind, found in self.outliers.items()},
             "duplication_rate": self.duplication_rate,
             "duplicates": {
                 "sample_id": asdict(self.repeated_ids),
@@ -138,6 +156,8 @@ def measure_health(
     *,
     technique: Callable[[str], str | None],
     separator: str,
+    lengths_s: Mapping[str, float] | None = None,
+    max_events_per_second: int = MAX_EVENTS_PER_SECOND,
 ) -> HealthFigures:
     """Compute every figure about a manifest.
 
@@ -146,28 +166,41 @@ def measure_health(
         names: what the component taxonomy says about labels.
         technique: gives the catalogue's name of a technique or alias, None for an unknown one.
         separator: what joins the labels in the column `annotated_set`.
+        lengths_s: the length of each audio file by `audio_path`, None when they are not known.
+        max_events_per_second: how many events of one take may lie within a second.
     """
     events, components = frames.events, frames.components
-    sources = source_figures(events)
-    ids = repeated_ids(events)
-    places = repeated_places(events)
+    event_counts, hit_counts = event_cells(events), hit_cells(components)
+    sources = source_figures(event_counts)
+    total, stated = sources.events_total, stated_counts(events)
+    ids = repeated_ids(events, total)
+    places = repeated_places(events, stated["audio_path"])
+    takes = take_rows(events, components)
     return HealthFigures(
         sources=sources,
         entities=entity_counts(events),
-        stated=stated_counts(events),
-        labels=label_figures(components, names, separator=separator),
+        stated=stated,
+        labels=label_figures(hit_counts, names, separator=separator),
         dual_labels=dual_labels(components, names),
         techniques=technique_figures(frames.techniques, technique),
-        context=context_figures(events),
-        negatives=negative_figures(events),
-        openness=openness_histogram(components),
-        velocity=unit_histogram(components, "velocity"),
-        tempo=tempo_bins(events),
-        loudness=loudness_figures(events),
-        annotation=annotation_coverage(events, names, separator=separator),
+        context=context_figures(event_counts),
+        negatives=negative_figures(event_counts),
+        openness=openness_histogram(hit_counts),
+        velocity=unit_histogram(hit_counts, "velocity"),
+        tempo=tempo_bins(event_counts),
+        loudness=loudness_figures(events, total),
+        annotation=annotation_coverage(event_counts, names, separator=separator),
         repeated_ids=ids,
         repeated_places=places,
-        performances=repeated_performances(components),
-        duplication_rate=duplication_rate(sources.events_total, [ids, places]),
+        performances=repeated_performances(takes),
+        duplication_rate=duplication_rate(total, [ids, places]),
         isolation=split_isolation(events),
+        outliers=outlier_figures(
+            events,
+            components,
+            hit_cells=hit_counts,
+            takes=takes,
+            lengths_s=lengths_s,
+            max_events_per_second=max_events_per_second,
+        ),
     )

@@ -32,7 +32,7 @@ MAX_LISTED = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HealthFrames:
-    """The three lazy frames of a manifest; columns as in `training.manifest.table.EventTable`."""
+    """The three lazy frames of a manifest, with the columns of `manifest.views.ManifestViews`."""
 
     events: Frame
     components: Frame
@@ -70,9 +70,23 @@ def collect_one(frame: Frame) -> dict[str, Any]:
     return row
 
 
-def tally(frame: Frame, *columns: str) -> list[tuple[tuple[Any, ...], int]]:
-    """Count the rows of each combination of values, null included, sorted by the values."""
-    rows = collect(frame.group_by(*columns).agg(nw.len().alias("tally")))
+def held(frame: Frame) -> Frame:
+    """Run a frame once and keep its rows, so that several figures can be taken from them.
+
+    For grouped rows only: they stay in memory, as Arrow columns.
+    """
+    return frame.collect(backend="pyarrow").lazy()
+
+
+def tally(
+    frame: Frame, *columns: str, weight: str | None = None
+) -> list[tuple[tuple[Any, ...], int]]:
+    """Count the rows of each combination of values, null included, sorted by the values.
+
+    `weight` names a column of counts that is summed instead, where rows have been counted before.
+    """
+    count = nw.len() if weight is None else nw.col(weight).sum()
+    rows = collect(frame.group_by(*columns).agg(count.alias("tally")))
     cells = [(tuple(row[name] for name in columns), int(row["tally"])) for row in rows]
     return sorted(cells, key=lambda cell: sort_key(cell[0]))
 
@@ -92,10 +106,10 @@ def sorted_counts(counts: Mapping[str, int]) -> dict[str, int]:
     return {name: counts[name] for name in sorted(counts) if counts[name]}
 
 
-def field_counts(frame: Frame, column: str) -> dict[str, int]:
+def field_counts(frame: Frame, column: str, *, weight: str | None = None) -> dict[str, int]:
     """Count the rows of each value of one column; rows without a value are under `UNSTATED`."""
     counts: Counter[str] = Counter()
-    for (value,), rows in tally(frame, column):
+    for (value,), rows in tally(frame, column, weight=weight):
         counts[named(value)] += rows
     return sorted_counts(counts)
 

@@ -15,6 +15,7 @@ from typing import Any
 import narwhals as nw
 
 from training.metrics.health_frames import (
+    UNSTATED,
     Frame,
     LabelNames,
     collect_one,
@@ -22,6 +23,9 @@ from training.metrics.health_frames import (
     sorted_counts,
     tally,
 )
+
+CRASH = "crash"
+"""The label whose variants (china, splash) are counted by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,11 +38,14 @@ class LabelFigures:
             has an entry, aliases are counted under the label they stand for.
         per_class_by_split: {split: {label: hits}}.
         per_class_by_source: {source: {label: hits}}.
+        per_class_by_split_and_source: {split: {source: {label: hits}}}.
         unknown_labels: {name: hits} of the names that the taxonomy does not know.
         aliased_labels: {alias: {"label", "hits"}} for names that were counted under another.
         dynamics: {bucket: hits}.
         dynamics_by_class: {label: {bucket: hits}}.
         instrument_variants: {label: {variant: hits}}, only stated variants.
+        crash_variants: {variant: hits} of the label `CRASH`: the stated variant, or else the alias
+            under which the hit was written, or else `UNSTATED`.
         hits_outside_annotated: {label: hits} where a hit carries a label that its own event
             declares as not annotated: the event contradicts itself.
     """
@@ -47,11 +54,13 @@ class LabelFigures:
     per_class_counts: dict[str, dict[str, int]]
     per_class_by_split: dict[str, dict[str, int]]
     per_class_by_source: dict[str, dict[str, int]]
+    per_class_by_split_and_source: dict[str, dict[str, dict[str, int]]]
     unknown_labels: dict[str, int]
     aliased_labels: dict[str, dict[str, Any]]
     dynamics: dict[str, int]
     dynamics_by_class: dict[str, dict[str, int]]
     instrument_variants: dict[str, dict[str, int]]
+    crash_variants: dict[str, int]
     hits_outside_annotated: dict[str, int]
 
 
@@ -71,16 +80,18 @@ def _known_first(names: LabelNames) -> list[str]:
     return [*names.targets, *sorted(names.known - set(names.targets))]
 
 
-def label_figures(components: Frame, names: LabelNames, *, separator: str) -> LabelFigures:
-    """Count hits by label, dynamics, split, source and variant in one pass over the components.
+def label_figures(cells: Frame, names: LabelNames, *, separator: str) -> LabelFigures:
+    """Count hits by label, dynamics, split, source and variant.
 
-    `separator` is what joins the labels of `annotated_set`. An empty frame gives zero counts for
-    every known label.
+    `cells` are those of `hit_cells`; `separator` is what joins the labels of `annotated_set`. An
+    empty frame gives zero counts for every known label.
     """
     order = _known_first(names)
     classes = {label: {"total": 0, "real": 0, "synthetic": 0} for label in order}
     by_split: dict[str, Counter[str]] = defaultdict(Counter)
     by_source: dict[str, Counter[str]] = defaultdict(Counter)
+    by_both: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
+    crashes: Counter[str] = Counter()
     by_class: dict[str, Counter[str]] = defaultdict(Counter)
     variants: dict[str, Counter[str]] = defaultdict(Counter)
     dynamics: Counter[str] = Counter()
@@ -88,8 +99,8 @@ def label_figures(components: Frame, names: LabelNames, *, separator: str) -> La
     aliased: Counter[str] = Counter()
     outside: Counter[str] = Counter()
     total = 0
-    cells = tally(
-        components,
+    counted = tally(
+        cells,
         "label",
         "is_synthetic",
         "dynamic_bucket",
@@ -97,8 +108,9 @@ def label_figures(components: Frame, names: LabelNames, *, separator: str) -> La
         "source_set",
         "annotated_set",
         "instrument_variant",
+        weight="hits",
     )
-    for (name, synthetic, bucket, split, source, annotated, variant), hits in cells:
+    for (name, synthetic, bucket, split, source, annotated, variant), hits in counted:
         total += hits
         dynamics[named(bucket)] += hits
         label = names.canonical(name)
@@ -112,9 +124,13 @@ def label_figures(components: Frame, names: LabelNames, *, separator: str) -> La
         entry["synthetic" if synthetic else "real"] += hits
         by_split[named(split)][label] += hits
         by_source[named(source)][label] += hits
+        by_both[named(split)][named(source)][label] += hits
         by_class[label][named(bucket)] += hits
         if variant is not None:
             variants[label][variant] += hits
+        if label == CRASH:
+            # china and splash are written as an alias of crash as often as as a variant of it
+            crashes[variant or (name if name != label else UNSTATED)] += hits
         if annotated is not None:
             declared = {names.canonical(item) or item for item in annotated.split(separator)}
             if label not in declared:
@@ -124,6 +140,9 @@ def label_figures(components: Frame, names: LabelNames, *, separator: str) -> La
         per_class_counts=classes,
         per_class_by_split=_of_labels(by_split, order),
         per_class_by_source=_of_labels(by_source, order),
+        per_class_by_split_and_source={
+            split: _of_labels(by_both[split], order) for split in sorted(by_both)
+        },
         unknown_labels=sorted_counts(unknown),
         aliased_labels={
             alias: {"label": names.canonical(alias), "hits": aliased[alias]}
@@ -134,6 +153,7 @@ def label_figures(components: Frame, names: LabelNames, *, separator: str) -> La
             label: sorted_counts(by_class[label]) for label in order if label in by_class
         },
         instrument_variants=_nested(variants),
+        crash_variants=sorted_counts(crashes),
         hits_outside_annotated=sorted_counts(outside),
     )
 
@@ -207,11 +227,12 @@ def technique_figures(
     )
 
 
-def annotation_coverage(events: Frame, names: LabelNames, *, separator: str) -> dict[str, Any]:
+def annotation_coverage(cells: Frame, names: LabelNames, *, separator: str) -> dict[str, Any]:
     """Tell for how many events each label is annotated at all.
 
-    A label outside an event's `annotated_labels` is unknown there, not absent; an event without
-    the field annotates every label. Returns `events_stating` (events with the field), `per_class`
+    `cells` are those of `event_cells`. A label outside an event's
+    `annotated_labels` is unknown there, not absent; an event without the field annotates every
+    label. Returns `events_stating` (events with the field), `per_class`
     {label: events in which it is annotated} and `by_source` {source: {"events", "stating",
     "labels"}}, where `labels` are those annotated in every event of the source that states the
     field, or None when none does.
@@ -219,7 +240,7 @@ def annotation_coverage(events: Frame, names: LabelNames, *, separator: str) -> 
     per_class: Counter[str] = Counter()
     stating = 0
     sources: dict[str, dict[str, Any]] = {}
-    for (source, annotated), count in tally(events, "source_set", "annotated_set"):
+    for (source, annotated), count in tally(cells, "source_set", "annotated_set", weight="events"):
         entry = sources.setdefault(named(source), {"events": 0, "stating": 0, "labels": None})
         entry["events"] += count
         if annotated is None:

@@ -19,7 +19,15 @@ from typing import Any
 
 import narwhals as nw
 
-from training.metrics.health_frames import MAX_LISTED, Frame, collect, collect_one, sort_key, whole
+from training.metrics.health_frames import (
+    MAX_LISTED,
+    Frame,
+    collect,
+    collect_one,
+    held,
+    sort_key,
+    whole,
+)
 
 ONSET_STEP_S = 1e-4
 """Two onsets in one audio file closer than this count as the same place."""
@@ -44,6 +52,8 @@ _LABEL_CODES = 512
 # Rounds to whole ms with the cut away from the halves on which sequencer ticks fall, so that
 # the same ticks counted from another start do not round to different sides.
 _CUT = 0.537
+# More repeated values than this are counted in a second pass instead of being fetched.
+_FEW = 1_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,40 +73,41 @@ class Repeats:
     examples: tuple[dict[str, Any], ...]
 
 
-def _repeats(frame: Frame, keys: Sequence[str]) -> Repeats:
-    compared = int(collect_one(frame.select(nw.len().alias("rows")))["rows"])
+def _repeats(frame: Frame, keys: Sequence[str], compared: int) -> Repeats:
     groups = frame.group_by(*keys).agg(nw.len().alias("rows")).filter(nw.col("rows") > 1)
-    found = collect_one(groups.select(nw.len().alias("groups"), nw.col("rows").sum()))
-    count = int(found["groups"])
-    examples: list[dict[str, Any]] = []
-    if count:
-        examples = sorted(
-            collect(groups.sort(*keys).head(MAX_LISTED)),
-            key=lambda row: sort_key(row[key] for key in keys),
-        )
+    # In a dataset in order there are few or none: what is fetched is then all there is, and the
+    # grouping, which is the costly part, runs once.
+    found = collect(groups.sort(*keys).head(_FEW))
+    if len(found) < _FEW:
+        count, rows = len(found), sum(int(row["rows"]) for row in found)
+    else:
+        total = collect_one(groups.select(nw.len().alias("groups"), nw.col("rows").sum()))
+        count, rows = int(total["groups"]), int(total["rows"])
+    found.sort(key=lambda row: sort_key(row[key] for key in keys))
     return Repeats(
         groups=count,
-        surplus=int(found["rows"] or 0) - count,
+        surplus=rows - count,
         compared=compared,
-        examples=tuple(examples),
+        examples=tuple(found[:MAX_LISTED]),
     )
 
 
-def repeated_ids(events: Frame) -> Repeats:
-    """Find sample ids that stand on more than one event."""
-    return _repeats(events.select("sample_id"), ["sample_id"])
+def repeated_ids(events: Frame, total: int) -> Repeats:
+    """Find sample ids that stand on more than one of the `total` events."""
+    return _repeats(events.select("sample_id"), ["sample_id"], total)
 
 
-def repeated_places(events: Frame) -> Repeats:
+def repeated_places(events: Frame, stating: int) -> Repeats:
     """Find places in audio files that more than one event names.
 
-    Events without `audio_path` are not compared. An example gives `onset_s` rounded to 0.1 ms.
+    Events without `audio_path` are not compared; `stating` is the number of the others. An
+    example gives `onset_s` rounded to 0.1 ms.
     """
     frame = events.filter(~nw.col("audio_path").is_null()).select(
         nw.col("audio_path").cast(nw.String),
         whole(nw.col("onset_s") / ONSET_STEP_S).alias("place"),
     )
-    found = _repeats(frame, ["audio_path", "place"])
+    found = _repeats(frame, ["audio_path", "place"], stating)
     examples = tuple(
         {
             "audio_path": row["audio_path"],
@@ -120,20 +131,31 @@ def duplication_rate(events_total: int, repeats: Sequence[Repeats]) -> float | N
     return max((found.surplus for found in repeats), default=0) / events_total
 
 
-def _takes(components: Frame) -> Frame:
-    """Fingerprint every take: one track of one session.
+def take_rows(events: Frame, components: Frame) -> Frame:
+    """Fingerprint every take (one track of one session) of at least `MIN_PERFORMANCE_HITS` hits.
 
-    Gives `session_id`, `take`, `n`, `p1`, `p2`, `p3`, `first_split`, `last_split`.
+    Columns: `session_id`, `take` (the track, "" where there is none), `n` (hits), `p1`, `p2`, `p3`,
+    `first_split`, `last_split`, and for velocity and openness `…_n` (hits that state it), `…_min`
+    and `…_max`.
     """
     # A take without a track id is a whole session; the fill keeps it in joins, which drop nulls.
+    take = nw.col("track_id").cast(nw.String).fill_null("").alias("take")
+    session = nw.col("session_id").cast(nw.String)
+    starts = (
+        events.filter(nw.col("hits") > 0)
+        .select(session, take, "onset_s")
+        .group_by("session_id", "take")
+        .agg(nw.col("onset_s").min().alias("start_s"))
+    )
     hits = components.select(
-        nw.col("session_id").cast(nw.String),
-        nw.col("track_id").cast(nw.String).fill_null("").alias("take"),
+        session,
+        take,
         nw.col("split").cast(nw.String),
         "onset_s",
         "label_code",
+        "velocity",
+        "openness",
     )
-    starts = hits.group_by("session_id", "take").agg(nw.col("onset_s").min().alias("start_s"))
     milliseconds = ((nw.col("onset_s") - nw.col("start_s")) * 1000 + _CUT).floor().cast(nw.Int64)
     coded = (
         hits.join(starts, on=["session_id", "take"], how="inner")
@@ -143,7 +165,8 @@ def _takes(components: Frame) -> Frame:
         .with_columns(p2=(nw.col("p1") * nw.col("p1")) % _PRIME)
         .with_columns(p3=(nw.col("p2") * nw.col("p1")) % _PRIME)
     )
-    return (
+    stated = ("velocity", "openness")
+    return held(
         coded.group_by("session_id", "take")
         .agg(
             nw.len().alias("n"),
@@ -152,9 +175,12 @@ def _takes(components: Frame) -> Frame:
             nw.col("p3").sum(),
             nw.col("split").min().alias("first_split"),
             nw.col("split").max().alias("last_split"),
+            *(nw.col(name).count().alias(f"{name}_n") for name in stated),
+            *(nw.col(name).min().alias(f"{name}_min") for name in stated),
+            *(nw.col(name).max().alias(f"{name}_max") for name in stated),
         )
         .filter(nw.col("n") >= MIN_PERFORMANCE_HITS)
-        .with_columns(nw.col("p1", "p2", "p3").cast(nw.Int64))
+        .with_columns(nw.col("n", "p1", "p2", "p3").cast(nw.Int64))
     )
 
 
@@ -178,16 +204,20 @@ class Performances:
     examples: tuple[dict[str, Any], ...]
 
 
-def repeated_performances(components: Frame) -> Performances:
+def repeated_performances(takes: Frame) -> Performances:
     """Find takes of different sessions with the same labels at the same times after their start.
 
-    Times are compared to the millisecond, and absolute position does not matter. Takes of one
-    session are never compared with each other: they may be the mics of one performance.
+    `takes` are those of `take_rows`. Times are compared to the millisecond, and absolute position
+    does not matter. Takes of one session are never compared with each other: they may be the mics
+    of one performance.
     """
-    takes = collect(_takes(components))
+    fingerprint_of = ["n", "p1", "p2", "p3"]
+    compared = int(collect_one(takes.select(nw.len().alias("takes")))["takes"])
+    common = takes.group_by(*fingerprint_of).agg(nw.len().alias("alike"))
+    shared = common.filter(nw.col("alike") > 1)
     members: dict[tuple[int, ...], list[dict[str, Any]]] = {}
-    for take in takes:
-        members.setdefault((take["n"], take["p1"], take["p2"], take["p3"]), []).append(take)
+    for take in collect(takes.join(shared, on=fingerprint_of, how="inner")):
+        members.setdefault(tuple(take[name] for name in fingerprint_of), []).append(take)
     families: list[dict[str, Any]] = []
     for fingerprint, found in members.items():
         sessions = sorted({take["session_id"] for take in found})
@@ -203,7 +233,7 @@ def repeated_performances(components: Frame) -> Performances:
             )
     families.sort(key=lambda family: (len(family["splits"]) < 2, family["sessions"]))
     return Performances(
-        takes=len(takes),
+        takes=compared,
         families=len(families),
         repeated_takes=sum(family["takes"] - 1 for family in families),
         crossing_splits=sum(len(family["splits"]) > 1 for family in families),

@@ -8,6 +8,7 @@ from typing import Any
 
 import narwhals as nw
 
+from training.metrics.health_cells import TEMPO_BIN_BPM, UNIT_BINS
 from training.metrics.health_frames import (
     Frame,
     collect,
@@ -18,12 +19,6 @@ from training.metrics.health_frames import (
     whole,
 )
 
-UNIT_BINS = 10
-"""Bins of a histogram over [0, 1]: [0, 0.1), [0.1, 0.2), …, [0.9, 1]."""
-
-TEMPO_BIN_BPM = 20
-"""Width of a tempo bin: [100, 120) is reported as "100-120"."""
-
 CLIPPING_DBFS = 0.0
 """A sample peak at or above this is counted as clipping."""
 
@@ -33,6 +28,8 @@ PERCENTILES = (5, 25, 75, 95)
 # order in which an engine adds, so that a report is the same from run to run.
 _PARTS = 10_000
 _DECIMALS = 6
+# Steps of the histogram that percentiles are found with: hundredths, as loudness is mostly written.
+_STEPS = 100
 
 
 def unit_edges() -> list[float]:
@@ -40,23 +37,16 @@ def unit_edges() -> list[float]:
     return [round(index / UNIT_BINS, 6) for index in range(UNIT_BINS + 1)]
 
 
-def _unit_bin(column: str) -> nw.Expr:
-    scaled = (nw.col(column) * UNIT_BINS).floor()
-    return scaled.clip(upper_bound=UNIT_BINS - 1).cast(nw.Int64)
-
-
 def _histogram(bins: dict[int, int]) -> list[int]:
     return [bins.get(index, 0) for index in range(UNIT_BINS)]
 
 
-def unit_histogram(frame: Frame, column: str) -> dict[str, Any]:
-    """Count the values of a column over ten equal bins of [0, 1], the last one closed.
+def unit_histogram(cells: Frame, field: str) -> dict[str, Any]:
+    """Count the values of "velocity" or "openness" over ten equal bins of [0, 1], the last closed.
 
-    Returns `edges` (11), `counts` (10), `stated` and `unstated`.
+    `cells` are those of `hit_cells`. Returns `edges` (11), `counts` (10), `stated` and `unstated`.
     """
-    counts = {
-        value: rows for (value,), rows in tally(frame.select(_unit_bin(column).alias("bin")), "bin")
-    }
+    counts = {value: hits for (value,), hits in tally(cells, f"{field}_bin", weight="hits")}
     unstated = counts.pop(None, 0)
     return {
         "edges": unit_edges(),
@@ -66,27 +56,24 @@ def unit_histogram(frame: Frame, column: str) -> dict[str, Any]:
     }
 
 
-def openness_histogram(components: Frame) -> dict[str, Any]:
+def openness_histogram(cells: Frame) -> dict[str, Any]:
     """Count hits by hi-hat openness, overall and for each device.
 
-    Only hits that state `openness` are in the histogram. `raw_only` counts those that state only
-    `openness_raw`: they need a calibration curve before they can be used. Per device, `counts` is
-    the same histogram and `raw_only` the same count.
+    `cells` are those of `hit_cells`. Only hits that state `openness` are in the histogram.
+    `raw_only` counts those that state only `openness_raw`: they need a calibration curve before
+    they can be used. Per device, `counts` is the same histogram and `raw_only` the same count.
     """
     bins: Counter[int] = Counter()
     raw_only = 0
     devices: dict[str, Counter[int]] = defaultdict(Counter)
     device_raw: Counter[str] = Counter()
-    frame = components.filter(
-        ~nw.col("openness").is_null() | ~nw.col("openness_raw").is_null()
-    ).select(_unit_bin("openness").alias("bin"), "device")
-    for (device, index), hits in tally(frame, "device", "bin"):
-        if index is None:
-            raw_only += hits
-            device_raw[named(device)] += hits
-        else:
+    for (device, index, raw), hits in tally(cells, "device", "openness_bin", "raw", weight="hits"):
+        if index is not None:
             bins[index] += hits
             devices[named(device)][index] += hits
+        elif raw:
+            raw_only += hits
+            device_raw[named(device)] += hits
     return {
         "edges": unit_edges(),
         "counts": _histogram(bins),
@@ -99,15 +86,14 @@ def openness_histogram(components: Frame) -> dict[str, Any]:
     }
 
 
-def tempo_bins(events: Frame) -> dict[str, int]:
+def tempo_bins(cells: Frame) -> dict[str, int]:
     """Count events by tempo in bins of `TEMPO_BIN_BPM`, "100-120" meaning 100 ≤ BPM < 120."""
-    frame = events.select((nw.col("tempo_bpm") / TEMPO_BIN_BPM).floor().cast(nw.Int64).alias("bin"))
     counts = {}
-    for (index,), rows in tally(frame, "bin"):
+    for (index,), events in tally(cells, "tempo_bin", weight="events"):
         if index is None:
-            counts[named(None)] = rows
+            counts[named(None)] = events
         else:
-            counts[f"{index * TEMPO_BIN_BPM}-{(index + 1) * TEMPO_BIN_BPM}"] = rows
+            counts[f"{index * TEMPO_BIN_BPM}-{(index + 1) * TEMPO_BIN_BPM}"] = events
     return counts
 
 
@@ -134,82 +120,140 @@ def _rounded(value: Any) -> float | None:
     return None if value is None else round(float(value), _DECIMALS)
 
 
-def spread(frame: Frame, column: str) -> Spread:
-    """Describe the values of one numeric column."""
-    stated = frame.filter(~nw.col(column).is_null()).select(
-        column, whole(nw.col(column) * _PARTS).alias("parts")
-    )
-    rows = int(collect_one(frame.select(nw.len().alias("rows")))["rows"])
+def spread(frame: Frame, column: str, rows: int) -> Spread:
+    """Describe the values of one numeric column of a frame of so many rows.
+
+    Percentiles are linearly interpolated between the two nearest values, as NumPy's are. They are
+    found without sorting: a histogram of hundredths says in which steps they lie, and only the
+    values of those steps are fetched.
+    """
     value = nw.col(column)
-    # "linear" is the definition that NumPy uses as well.
-    found = collect_one(
-        stated.select(
-            nw.len().alias("n"),
-            value.min().alias("minimum"),
-            value.max().alias("maximum"),
-            nw.col("parts").sum().alias("parts"),
-            value.median().alias("median"),
-            *(
-                value.quantile(percent / 100, interpolation="linear").alias(f"p{percent:02}")
-                for percent in PERCENTILES
-            ),
-        )
+    stated = frame.filter(~value.is_null()).select(
+        value.alias("value"),
+        whole(value * _PARTS).alias("parts"),
+        whole(value * _STEPS).alias("step"),
     )
-    n = int(found["n"])
+    grouped = stated.group_by("step").agg(
+        nw.len().alias("n"),
+        nw.col("parts").sum(),
+        nw.col("value").min().alias("low"),
+        nw.col("value").max().alias("high"),
+    )
+    steps = sorted(collect(grouped), key=lambda row: int(row["step"]))
+    n = sum(int(row["n"]) for row in steps)
+    if not n:
+        nothing: dict[str, float | None] = {f"p{percent:02}": None for percent in PERCENTILES}
+        return Spread(
+            n=0,
+            missing=rows,
+            minimum=None,
+            maximum=None,
+            mean=None,
+            median=None,
+            percentiles=nothing,
+        )
+    at = _order_statistics(
+        stated, steps, {rank for p in (50, *PERCENTILES) for rank in _ranks(n, p)}
+    )
+
+    def percentile(percent: int) -> float | None:
+        below, above = _ranks(n, percent)
+        position = (n - 1) * percent / 100
+        return _rounded(at[below] + (position - below) * (at[above] - at[below]))
+
     return Spread(
         n=n,
         missing=rows - n,
-        minimum=_rounded(found["minimum"]),
-        maximum=_rounded(found["maximum"]),
-        mean=_rounded(found["parts"] / n / _PARTS) if n else None,
-        median=_rounded(found["median"]),
-        percentiles={
-            f"p{percent:02}": _rounded(found[f"p{percent:02}"]) for percent in PERCENTILES
-        },
+        minimum=_rounded(steps[0]["low"]),
+        maximum=_rounded(steps[-1]["high"]),
+        mean=_rounded(sum(int(row["parts"]) for row in steps) / n / _PARTS),
+        median=percentile(50),
+        percentiles={f"p{percent:02}": percentile(percent) for percent in PERCENTILES},
     )
 
 
-def loudness_figures(events: Frame) -> dict[str, Any]:
-    """Describe integrated loudness and sample peak, and count the events that clip.
+def _ranks(n: int, percent: int) -> tuple[int, int]:
+    """Give the two places, from 0, in n sorted values that a percentile lies between."""
+    below = (n - 1) * percent // 100
+    return below, min(below + 1, n - 1)
 
-    Returns `lufs_i` and `peak_dbfs` (`Spread` each) and `clipping`, the number of events whose
-    peak is at or above `CLIPPING_DBFS`.
+
+def _order_statistics(
+    stated: Frame, steps: list[dict[str, Any]], ranks: set[int]
+) -> dict[int, float]:
+    """Give the values at some places of the sorted values."""
+    found: dict[int, float] = {}
+    mixed: dict[int, dict[int, int]] = {}  # step → {place within the step: place overall}
+    seen = 0
+    for row in steps:
+        for rank in sorted(rank for rank in ranks if seen <= rank < seen + int(row["n"])):
+            if row["low"] == row["high"]:
+                found[rank] = float(row["low"])
+            else:
+                mixed.setdefault(int(row["step"]), {})[rank - seen] = rank
+        seen += int(row["n"])
+    if mixed:
+        cells = stated.filter(nw.col("step").is_in(sorted(mixed)))
+        places = dict.fromkeys(mixed, 0)
+        for (step, value), count in tally(cells, "step", "value"):
+            start = places[step]
+            places[step] += count
+            for place, rank in mixed[step].items():
+                if start <= place < start + count:
+                    found[rank] = float(value)
+    return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoudnessFigures:
+    """How loud the events are.
+
+    Attributes:
+        lufs_i: integrated loudness.
+        peak_dbfs: sample peak.
+        clipping: events whose peak is at or above `CLIPPING_DBFS`.
     """
+
+    lufs_i: Spread
+    peak_dbfs: Spread
+    clipping: int
+
+
+def loudness_figures(events: Frame, rows: int) -> LoudnessFigures:
+    """Describe the loudness and the sample peak of the `rows` events."""
     clipping = events.filter(nw.col("peak_dbfs") >= CLIPPING_DBFS).select(nw.len().alias("events"))
-    return {
-        "lufs_i": spread(events, "lufs_i"),
-        "peak_dbfs": spread(events, "peak_dbfs"),
-        "clipping": int(collect_one(clipping)["events"]),
+    return LoudnessFigures(
+        lufs_i=spread(events, "lufs_i", rows),
+        peak_dbfs=spread(events, "peak_dbfs", rows),
+        clipping=int(collect_one(clipping)["events"]),
+    )
+
+
+def context_figures(cells: Frame) -> dict[str, dict[str, int]]:
+    """Count events by bleed level, mix context, meter and device; `cells` as of `event_cells`."""
+    columns = {
+        "bleed": "bleed_level",
+        "mix_context": "mix_context",
+        "meters": "meter",
+        "devices": "device",
     }
+    return {name: field_counts(cells, column, weight="events") for name, column in columns.items()}
 
 
-def context_figures(events: Frame) -> dict[str, dict[str, int]]:
-    """Count events by bleed level, mix context, meter and device."""
-    return {
-        "bleed": field_counts(events, "bleed_level"),
-        "mix_context": field_counts(events, "mix_context"),
-        "meters": field_counts(events, "meter"),
-        "devices": field_counts(events, "device"),
-    }
-
-
-def negative_figures(events: Frame) -> dict[str, int]:
-    """Count negative and silent examples.
+def negative_figures(cells: Frame) -> dict[str, int]:
+    """Count negative and silent examples; `cells` as of `event_cells`.
 
     Returns `marked` (events with `negative_example: true`), `without_components` (events whose
     component list is empty), `unmarked_empty` (empty, yet not marked as negative) and
     `marked_with_components` (marked, yet something is struck: near-misses).
     """
-    frame = events.select(
-        (nw.col("hits") == 0).alias("empty"), nw.col("negative_example").alias("marked")
-    )
-    cells = tally(frame, "empty", "marked")
+    counted = tally(cells, "empty", "negative_example", weight="events")
     return {
-        "marked": sum(rows for (_, marked), rows in cells if marked),
-        "without_components": sum(rows for (empty, _), rows in cells if empty),
-        "unmarked_empty": sum(rows for (empty, marked), rows in cells if empty and not marked),
+        "marked": sum(rows for (_, marked), rows in counted if marked),
+        "without_components": sum(rows for (empty, _), rows in counted if empty),
+        "unmarked_empty": sum(rows for (empty, marked), rows in counted if empty and not marked),
         "marked_with_components": sum(
-            rows for (empty, marked), rows in cells if marked and not empty
+            rows for (empty, marked), rows in counted if marked and not empty
         ),
     }
 
@@ -275,17 +319,17 @@ class SourceFigures:
     by_split: dict[str, dict[str, dict[str, int]]]
 
 
-def source_figures(events: Frame) -> SourceFigures:
-    """Count events and hits by split and source."""
-    cells = collect(
-        events.group_by("split", "source_set", "is_synthetic").agg(
-            nw.len().alias("events"), nw.col("hits").sum()
+def source_figures(cells: Frame) -> SourceFigures:
+    """Count events and hits by split and source; `cells` as of `event_cells`."""
+    counted = collect(
+        cells.group_by("split", "source_set", "is_synthetic").agg(
+            nw.col("events").sum(), nw.col("hits").sum()
         )
     )
     synthetic = {"real": 0, "synthetic": 0, "unstated": 0}
     by_source: dict[str, Counter[str]] = defaultdict(Counter)
     by_split: dict[str, dict[str, Counter[str]]] = defaultdict(lambda: defaultdict(Counter))
-    for cell in cells:
+    for cell in counted:
         events_here = int(cell["events"])
         flag = cell["is_synthetic"]
         synthetic["unstated" if flag is None else "synthetic" if flag else "real"] += events_here

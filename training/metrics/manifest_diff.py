@@ -5,6 +5,9 @@ whatever else changed about them. The events left over are paired within their s
 time: among all pairings of onsets no further apart than the tolerance, one with the most pairs is
 taken, and of those one with the least total distance, where differing labels count as one tolerance
 more. Who stays alone was added or removed.
+
+This is the plain form, for manifests that fit in memory, and what `manifest_diff_sql` is tested
+against; that one gives the same result for manifests of any size.
 """
 
 from __future__ import annotations
@@ -12,9 +15,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
+
+from training.metrics.manifest_match import assign
 
 if TYPE_CHECKING:
     from training.manifest import Component, Event
@@ -88,33 +93,39 @@ def diff_manifests(
         base: the events as they were.
         candidate: the events as they are.
         tolerance_s: onsets further apart are never paired by time.
+
+    Raises:
+        DrumgateError: see `manifest_match.assign`.
     """
     by_id, base_left, candidate_left = _pair_by_id(base, candidate)
-    by_time, removed, added = _pair_by_time(base_left, candidate_left, tolerance_s)
-    changes: list[Change] = []
+    by_time, removed, added = _pair_by_time(base, candidate, base_left, candidate_left, tolerance_s)
+    found: list[tuple[tuple[int, int], Change]] = []
     unchanged = 0
-    for before, after in [*by_id, *by_time]:
-        found = _differences(before, after)
-        unchanged += not found
-        changes += found
-    changes += [_alone("removed", event) for event in removed]
-    changes += [_alone("added", event) for event in added]
-    changes.sort(
-        key=lambda change: (
-            change.session_id,
-            change.onset_s,
-            KINDS.index(change.kind),
-            change.base_id or "",
-            change.candidate_id or "",
-        )
-    )
-    counts = Counter(change.kind for change in changes)
+    for i, j in [*by_id, *by_time]:
+        changes = differences(base[i], candidate[j])
+        unchanged += not changes
+        found += [((i, j), change) for change in changes]
+    found += [((i, -1), alone("removed", base[i])) for i in removed]
+    found += [((-1, j), alone("added", candidate[j])) for j in added]
+    found.sort(key=lambda item: (*order(item[1]), *item[0]))
+    counts = Counter(change.kind for _, change in found)
     return ManifestDiff(
         counts={kind: counts[kind] for kind in KINDS},
         unchanged=unchanged,
         paired_by_id=len(by_id),
         paired_by_time=len(by_time),
-        changes=tuple(changes),
+        changes=tuple(change for _, change in found),
+    )
+
+
+def order(change: Change) -> tuple[str, float, int, str, str]:
+    """Return what changes are listed by; equal ones stand in the order of the manifests."""
+    return (
+        change.session_id,
+        change.onset_s,
+        KINDS.index(change.kind),
+        change.base_id or "",
+        change.candidate_id or "",
     )
 
 
@@ -132,95 +143,92 @@ def summary_counts(events: Iterable[Event]) -> dict[str, Counter[str]]:
     return counts
 
 
-_Pairs = list[tuple["Event", "Event"]]
+_Pairs = list[tuple[int, int]]
 
 
 def _pair_by_id(
     base: Sequence[Event], candidate: Sequence[Event]
-) -> tuple[_Pairs, list[Event], list[Event]]:
+) -> tuple[_Pairs, list[int], list[int]]:
     base_ids = Counter(event.sample_id for event in base)
     candidate_ids = Counter(event.sample_id for event in candidate)
     shared = {name for name, times in base_ids.items() if times == 1 and candidate_ids[name] == 1}
-    after = {event.sample_id: event for event in candidate if event.sample_id in shared}
-    pairs = [(event, after[event.sample_id]) for event in base if event.sample_id in shared]
+    after = {event.sample_id: j for j, event in enumerate(candidate)}
+    pairs = [
+        (i, after[event.sample_id]) for i, event in enumerate(base) if event.sample_id in shared
+    ]
     return (
         pairs,
-        [event for event in base if event.sample_id not in shared],
-        [event for event in candidate if event.sample_id not in shared],
+        [i for i, event in enumerate(base) if event.sample_id not in shared],
+        [j for j, event in enumerate(candidate) if event.sample_id not in shared],
     )
 
 
 def _pair_by_time(
-    base: Sequence[Event], candidate: Sequence[Event], tolerance_s: float
-) -> tuple[_Pairs, list[Event], list[Event]]:
-    takes: dict[tuple[str, str | None], tuple[list[Event], list[Event]]] = defaultdict(
-        lambda: ([], [])
-    )
-    for side, events in enumerate((base, candidate)):
-        for event in events:
-            takes[event.session_id, event.track_id][side].append(event)
+    base: Sequence[Event],
+    candidate: Sequence[Event],
+    base_left: Sequence[int],
+    candidate_left: Sequence[int],
+    tolerance_s: float,
+) -> tuple[_Pairs, list[int], list[int]]:
+    takes: dict[tuple[str, str | None], list[_Hit]] = defaultdict(list)
+    for side, (events, left) in enumerate([(base, base_left), (candidate, candidate_left)]):
+        for row in left:
+            event = events[row]
+            hit = _Hit(event.onset_time, event.sample_id, side, row, _labels(event))
+            takes[event.session_id, event.track_id].append(hit)
     pairs: _Pairs = []
-    removed: list[Event] = []
-    added: list[Event] = []
-    for before, after in takes.values():
-        for some_before, some_after in _clusters(before, after, tolerance_s):
-            matched = _assign(some_before, some_after, tolerance_s)
-            pairs += [(some_before[i], some_after[j]) for i, j in matched]
-            taken = {i for i, _ in matched}, {j for _, j in matched}
-            removed += [event for i, event in enumerate(some_before) if i not in taken[0]]
-            added += [event for j, event in enumerate(some_after) if j not in taken[1]]
-    return pairs, removed, added
-
-
-def _clusters(
-    before: Sequence[Event], after: Sequence[Event], tolerance_s: float
-) -> Iterable[tuple[list[Event], list[Event]]]:
-    """Cut a take wherever neighbouring onsets are too far apart for a pair to span the cut."""
-    merged = sorted(
-        [(event.onset_time, event.sample_id, 0, event) for event in before]
-        + [(event.onset_time, event.sample_id, 1, event) for event in after],
-        key=lambda item: item[:3],
+    for hits in takes.values():
+        for before, after in _clusters(sorted(hits), tolerance_s):
+            labels = sorted({hit.labels for hit in (*before, *after)})
+            rows, columns = assign(
+                (_column(before, "onset_s"), _column(after, "onset_s")),
+                (
+                    np.array([labels.index(hit.labels) for hit in before]),
+                    np.array([labels.index(hit.labels) for hit in after]),
+                ),
+                tolerance_s,
+            )
+            pairs += [(before[i].row, after[j].row) for i, j in zip(rows, columns, strict=True)]
+    taken = {i for i, _ in pairs}, {j for _, j in pairs}
+    return (
+        pairs,
+        [i for i in base_left if i not in taken[0]],
+        [j for j in candidate_left if j not in taken[1]],
     )
-    cluster: tuple[list[Event], list[Event]] = ([], [])
+
+
+class _Hit(NamedTuple):
+    onset_s: float
+    sample_id: str
+    side: int
+    row: int
+    labels: tuple[str, ...]
+
+
+def _column(hits: Sequence[_Hit], name: str) -> np.ndarray[Any, Any]:
+    return np.array([getattr(hit, name) for hit in hits])
+
+
+def _clusters(hits: Sequence[_Hit], tolerance_s: float) -> Iterable[tuple[list[_Hit], list[_Hit]]]:
+    """Cut a take wherever neighbouring onsets are too far apart for a pair to span the cut."""
+    cluster: tuple[list[_Hit], list[_Hit]] = ([], [])
     last = -np.inf
-    for onset_s, _, side, event in merged:
-        if onset_s - last > tolerance_s and (cluster[0] or cluster[1]):
+    for hit in hits:
+        if hit.onset_s - last > tolerance_s and (cluster[0] or cluster[1]):
             yield cluster
             cluster = ([], [])
-        cluster[side].append(event)
-        last = onset_s
+        cluster[hit.side].append(hit)
+        last = hit.onset_s
     if cluster[0] or cluster[1]:
         yield cluster
-
-
-def _assign(
-    before: Sequence[Event], after: Sequence[Event], tolerance_s: float
-) -> list[tuple[int, int]]:
-    """Pair the events of one cluster: as many as possible, then as near as possible."""
-    if not before or not after:
-        return []
-    from scipy.optimize import linear_sum_assignment
-
-    distance = np.abs(
-        np.array([event.onset_time for event in before])[:, None]
-        - np.array([event.onset_time for event in after])[None, :]
-    )
-    labels = [[_labels(event) for event in side] for side in (before, after)]
-    differ = np.array([[a != b for b in labels[1]] for a in labels[0]])
-    allowed = distance <= tolerance_s
-    # One forbidden pair costs more than all allowed ones together, so that as few as possible are
-    # chosen; a zero tolerance still needs a price.
-    unit = tolerance_s or 1.0
-    forbidden = 2.0 * unit * (min(distance.shape) + 1)
-    rows, columns = linear_sum_assignment(np.where(allowed, distance + differ * unit, forbidden))
-    return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if allowed[i, j]]
 
 
 def _labels(event: Event) -> tuple[str, ...]:
     return tuple(sorted(part.label for part in event.components))
 
 
-def _alone(kind: Literal["added", "removed"], event: Event) -> Change:
+def alone(kind: Literal["added", "removed"], event: Event) -> Change:
+    """Tell of an event that only one side has."""
     return Change(
         kind=kind,
         session_id=event.session_id,
@@ -232,7 +240,11 @@ def _alone(kind: Literal["added", "removed"], event: Event) -> Change:
     )
 
 
-def _differences(before: Event, after: Event) -> list[Change]:
+def differences(before: Event, after: Event) -> list[Change]:
+    """Tell how two paired events differ: at most one change of each kind, none if they are equal.
+
+    Whether they may be paired at all is not asked.
+    """
     found: list[tuple[Kind, Any, Any]] = []
     if abs(before.onset_time - after.onset_time) > SAME_ONSET_S:
         found.append(("moved", before.onset_time, after.onset_time))

@@ -1,24 +1,38 @@
-"""Sampling weights: how often a trainer draws the events of each group, and what that will draw.
+"""Sampling weights: how often a trainer draws each event.
 
 Task:
-    Some sessions hold thousands of events, others a few dozen. An event is drawn with probability
-    proportional to the weight of its group, ``(count + smoothing) ** -exponent``, so that a group
-    as a whole is drawn in proportion to about ``count ** (1 - exponent)``: exponent 0 leaves the
-    data as they are, 1 gives every group the same share.
+    Some sessions hold thousands of events, others a few dozen; some classes are common, others
+    rare. Three schemes say in proportion to what an event is drawn:
+
+    inverse_count
+        to the weight of its group, ``(count + smoothing) ** -exponent``, so that a group as a whole
+        is drawn in proportion to about ``count ** (1 - exponent)``: exponent 0 leaves the data as
+        they are, 1 gives every group the same share.
+    repeat_factor
+        to ``max(1, sqrt(t / f))`` of its rarest class, where f is the share of the events that hold
+        the class and t the share below which a class is repeated (`repeat_threshold`).
+    effective_number
+        to ``(1 - beta) / (1 - beta ** n)`` of its rarest class, with n events that hold the class:
+        for small n nearly ``1 / n``, and from about ``1 / (1 - beta)`` events on the same for all.
 
 Conventions:
-    Arrays are per event ``(n_events,)`` or per group ``(n_groups,)``. The order of the steps:
-    count (capped at `max_events_per_group`), power, technique boost, clamp to
-    ``[min_weight, max_weight]``. A boost of b multiplies a group's weight by 1 + b times the share
-    of its events that show the technique. A group with fewer than `min_count` events gets weight 0
-    and is not clamped. Expected draws are of one epoch of n_draws independent draws.
+    Arrays are per group ``(n_groups,)`` or per class ``(n_classes,)``. The weight of an event is
+    the weight of its group times the largest factor of its classes; by inverse_count every factor
+    is 1, by the others every group weighs 1 before boosts. An event without a hit counts as a class
+    of its own. The order of the steps by inverse_count: count (capped at `max_events_per_group`),
+    power, technique boost, clamp to ``[min_weight, max_weight]``. A boost of b multiplies a group's
+    weight by 1 + b times the share of its events that show the technique. By the other schemes the
+    bounds clamp the factors of the classes, and group weights are boosted and not clamped. A group
+    with fewer than `min_count` events gets weight 0 and is not clamped.
 
 Empty input:
     ValueError: without events, or when every group is left out, there is nothing to draw.
 
 Sources:
     Mikolov et al. (2013), "Distributed representations of words and phrases" (power-law
-    subsampling); Kish (1965), "Survey Sampling", for the effective sample size (sum w)²/sum w².
+    subsampling); Gupta, Dollár & Girshick (2019), "LVIS: A Dataset for Large Vocabulary Instance
+    Segmentation" (repeat factor sampling); Cui et al. (2019), "Class-Balanced Loss Based on
+    Effective Number of Samples".
 """
 
 from __future__ import annotations
@@ -26,6 +40,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,49 +48,61 @@ from numpy.typing import NDArray
 from training.metrics.classification import BoolArray, FloatArray
 
 IntArray = NDArray[np.int64]
+Scheme = Literal["inverse_count", "repeat_factor", "effective_number"]
+SCHEMES: Final = ("inverse_count", "repeat_factor", "effective_number")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Weighting:
     """How counts become weights."""
 
+    scheme: Scheme = "inverse_count"
     exponent: float = 0.5
     smoothing: float = 1.0
-    min_weight: float = 0.05
-    max_weight: float = 0.5
+    min_weight: float | None = 0.05
+    """None does not clamp."""
+    max_weight: float | None = 0.5
     max_events_per_group: int = 512
     """A group counts as having at most this many events; all of them can still be drawn."""
     min_count: int = 1
     """Groups with fewer events are left out of the draw."""
     technique_boost: Mapping[str, float] = field(default_factory=dict)
+    repeat_threshold: float = 0.05
+    """Classes in a smaller share of the events than this are repeated."""
+    beta: float = 0.9999
 
     def __post_init__(self) -> None:
+        low, high = self.min_weight, self.max_weight
         problems = {
+            f"scheme must be one of {', '.join(SCHEMES)}": self.scheme in SCHEMES,
             "exponent must be finite and >= 0": _at_least(self.exponent, 0.0),
             "smoothing must be finite and >= 0": _at_least(self.smoothing, 0.0),
-            "min_weight must be finite and > 0": _at_least(self.min_weight, 0.0)
-            and self.min_weight > 0,
-            "max_weight must be finite and >= min_weight": _at_least(
-                self.max_weight, self.min_weight
-            ),
+            "min_weight must be finite and > 0": low is None or (_at_least(low, 0.0) and low > 0),
+            "max_weight must be finite and >= min_weight": high is None
+            or (_at_least(high, low or 0.0) and high > 0),
             "max_events_per_group must be >= 1": self.max_events_per_group >= 1,
             "min_count must be >= 1": self.min_count >= 1,
             "technique_boost must be finite and > -1": all(
                 math.isfinite(boost) and boost > -1 for boost in self.technique_boost.values()
             ),
+            "repeat_threshold must be > 0 and <= 1": 0 < self.repeat_threshold <= 1,
+            "beta must be >= 0 and < 1": 0 <= self.beta < 1,
         }
         if wrong := [why for why, right in problems.items() if not right]:
             raise ValueError("; ".join(wrong))
 
+    @property
+    def by_class(self) -> bool:
+        """Whether the scheme weighs classes, not groups."""
+        return self.scheme != "inverse_count"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GroupWeights:
-    """The weight of each group [shape=(n_groups,)]."""
+class Clamped:
+    """Weights of groups or factors of classes, before and after clamping [shape=(n,)]."""
 
-    count: IntArray
-    """Events of the group, not capped."""
     weight: FloatArray
-    """What an event of the group is drawn in proportion to; 0 = left out."""
+    """What an event is drawn in proportion to; 0 = left out."""
     unclamped: FloatArray
     """The same without clamping."""
     raised: BoolArray
@@ -84,90 +111,88 @@ class GroupWeights:
     """Clamped down to `max_weight`."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Draw:
-    """What drawing with some weights gives."""
+def drawable(count: IntArray, weighting: Weighting) -> BoolArray:
+    """Return which groups have enough events to be drawn [shape=(n_groups,)].
 
-    probability: FloatArray
-    """Of each event to be the next one drawn [shape=(n_events,)]."""
-    effective_sample_size: float
-    """(sum w)²/sum w²: as many equally weighted events would vary as much."""
-    group_entropy_bits: float
-    """Entropy of which group is drawn; log2(n_groups) is the most."""
-    most_repeated: int
-    """The event that is drawn most often (the first of several)."""
+    Raises:
+        ValueError: no group at all, an empty group, or every group is left out.
+    """
+    if len(count) == 0 or not count.all():
+        raise ValueError("every group needs at least one event")
+    drawn: BoolArray = count >= weighting.min_count
+    if not drawn.any():
+        raise ValueError(f"no group has {weighting.min_count} events")
+    return drawn
 
 
 def group_weights(
-    group: IntArray,
-    n_groups: int,
-    *,
-    techniques: Mapping[str, BoolArray],
-    weighting: Weighting,
-) -> GroupWeights:
+    count: IntArray, *, techniques: Mapping[str, IntArray], weighting: Weighting
+) -> Clamped:
     """Weigh groups by their counts.
 
     Args:
-        group: the group of each event, ``0 .. n_groups - 1`` [shape=(n_events,)].
-        n_groups: number of groups; each has at least one event.
-        techniques: technique -> which events show it [shape=(n_events,)], for those boosted.
+        count: events of each group, at least one [shape=(n_groups,)].
+        techniques: technique -> events of each group that show it [shape=(n_groups,)], for those
+            boosted; one that is absent boosts nothing.
         weighting: how.
 
     Raises:
-        ValueError: no events, an empty group, or every group is left out.
+        ValueError: see `drawable`; or boosts make a weight overflow.
     """
-    count = np.bincount(group, minlength=n_groups).astype(np.int64)
-    if n_groups == 0 or not count.all():
-        raise ValueError("every group needs at least one event")
-    counted = np.minimum(count, weighting.max_events_per_group).astype(np.float64)
-    weight = (counted + weighting.smoothing) ** -weighting.exponent
+    drawn = drawable(count, weighting)
+    if weighting.by_class:
+        weight = np.ones(len(count))
+    else:
+        counted = np.minimum(count, weighting.max_events_per_group).astype(np.float64)
+        # 0 ** -0.0 is 1; a count is at least 1, so nothing is divided by zero.
+        weight = (counted + weighting.smoothing) ** -weighting.exponent
     for name, boost in weighting.technique_boost.items():
         if name in techniques:
-            shown = np.bincount(group, weights=techniques[name], minlength=n_groups)
-            weight = weight * (1.0 + boost * shown / count)
-    drawn = count >= weighting.min_count
-    if not drawn.any():
-        raise ValueError(f"no group has {weighting.min_count} events")
-    unclamped = np.where(drawn, weight, 0.0)
-    clamped = np.clip(unclamped, weighting.min_weight, weighting.max_weight)
-    return GroupWeights(
-        count=count,
-        weight=np.where(drawn, clamped, 0.0),
-        unclamped=unclamped,
-        raised=drawn & (unclamped < weighting.min_weight),
-        lowered=drawn & (unclamped > weighting.max_weight),
+            with np.errstate(over="ignore"):
+                weight = weight * (1.0 + boost * techniques[name] / count)
+    if not np.isfinite(weight).all():
+        raise ValueError("technique_boost: the weights become too large")
+    if weighting.by_class:
+        found = _clamped(weight, None, None)
+    else:
+        found = _clamped(weight, weighting.min_weight, weighting.max_weight)
+    return Clamped(
+        weight=np.where(drawn, found.weight, 0.0),
+        unclamped=np.where(drawn, found.unclamped, 0.0),
+        raised=drawn & found.raised,
+        lowered=drawn & found.lowered,
     )
 
 
-def draw(group: IntArray, weight: FloatArray) -> Draw:
-    """Say what drawing events in proportion to the weight of their group gives.
+def class_factors(count: IntArray, n_events: int, weighting: Weighting) -> Clamped:
+    """Weigh classes by how many of the drawable events hold them.
 
     Args:
-        group: the group of each event [shape=(n_events,)].
-        weight: the weight of each group, not all 0 [shape=(n_groups,)].
+        count: events that hold each class, at least one [shape=(n_classes,)].
+        n_events: drawable events; an event with two classes counts for both.
+        weighting: how; by inverse_count every factor is 1.
     """
-    each = weight[group]
-    total = each.sum()
-    probability = each / total
-    share: FloatArray = np.bincount(group, weights=probability).astype(np.float64)
-    return Draw(
-        probability=probability,
-        effective_sample_size=float(total**2 / (each**2).sum()),
-        group_entropy_bits=entropy_bits(share),
-        most_repeated=int(probability.argmax()),
+    events = count.astype(np.float64)
+    if weighting.scheme == "repeat_factor":
+        factor = np.maximum(1.0, np.sqrt(weighting.repeat_threshold * n_events / events))
+    elif weighting.scheme == "effective_number":
+        # expm1 and log keep 1 - beta ** n exact where beta ** n is nearly 1.
+        log_beta = math.log(weighting.beta) if weighting.beta > 0 else -math.inf
+        factor = (1.0 - weighting.beta) / -np.expm1(events * log_beta)
+    else:
+        return _clamped(np.ones(len(count)), None, None)
+    return _clamped(factor, weighting.min_weight, weighting.max_weight)
+
+
+def _clamped(weight: FloatArray, low: float | None, high: float | None) -> Clamped:
+    least = -math.inf if low is None else low
+    most = math.inf if high is None else high
+    return Clamped(
+        weight=np.clip(weight, least, most),
+        unclamped=weight,
+        raised=weight < least,
+        lowered=weight > most,
     )
-
-
-def entropy_bits(share: FloatArray) -> float:
-    """Entropy of a distribution in bits; shares of 0 add nothing."""
-    positive = share[share > 0]
-    # Adding 0.0 turns the -0.0 of a sure thing into 0.0.
-    return float(-(positive * np.log2(positive)).sum()) + 0.0
-
-
-def total_variation(first: FloatArray, second: FloatArray) -> float:
-    """Share of the draws that two distributions place differently, 0..1."""
-    return float(np.abs(first - second).sum() / 2.0)
 
 
 def _at_least(value: float, least: float) -> bool:

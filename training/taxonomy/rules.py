@@ -4,8 +4,10 @@ A rule gets the events of one performance in order of time, and returns the plac
 events that show the technique. Rules look at labels, onsets, velocities, tempo and meter, never at
 audio. They are cautious: where the manifest does not say enough, they say nothing.
 
-The thresholds are in `RuleSettings`, each with where it comes from; none was fitted
-to labelled playing.
+The thresholds are in `RuleSettings`, each with where it comes from; none was fitted to labelled
+playing. What a technique *is* follows the reference that its rule names. The subclasses of MDB
+Drums are those of Southall, Wu, Lerch and Hockman, "MDB Drums: an annotated subset of MedleyDB for
+automatic drum transcription" (ISMIR 2017, late-breaking).
 """
 
 from __future__ import annotations
@@ -74,7 +76,9 @@ _BESIDE_CRASH: Final = frozenset({"ride", "ride_bell", "hihat_open", "hihat_clos
 _CHOKED: Final = frozenset({"crash", "ride", "ride_bell", "hihat_open"})
 _HIHATS: Final = frozenset({"hihat_open", "hihat_closed", "hihat_pedal"})
 _TIME_KEEPERS: Final = _HIHATS | {"ride", "ride_bell", "crash"}
+# A value that lies on a threshold must not fall on either side by its rounding.
 _EPSILON_MS: Final = 1e-6
+_EPSILON: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,11 @@ class _Stroke:
 
 
 def tempo_change(events: Events, settings: RuleSettings) -> set[int]:
-    """The first bar at a tempo that differs from the one before by more than `tempo_change`."""
+    """The first bar at a tempo that differs from the one before by more than `tempo_change`.
+
+    Reference: Drake and Botte, "Tempo sensitivity in auditory sequences", Perception &
+    Psychophysics 54 (1993): what listeners notice.
+    """
     return _first_bars(events, (place for place, _ in _changes(events, settings)))
 
 
@@ -94,19 +102,27 @@ def metric_modulation(events: Events, settings: RuleSettings) -> set[int]:
 
     Such a ratio lets a subdivision of the old pulse become the new pulse: at 3:2 the old triplet
     quarter, at 4:3 the old dotted eighth, and so on.
+
+    Reference: Benadon, "Towards a theory of tempo modulation" (ICMPC 8, 2004): a change of tempo by
+    means of a duration that both tempi share, so that their ratio is one of whole numbers.
     """
     terms = range(1, settings.ratio_max_term + 1)
     fractions = {Fraction(a, b) for a in terms for b in terms}
     places = (
         place
         for place, ratio in _changes(events, settings)
-        if any(abs(ratio / float(f) - 1.0) <= settings.ratio_tolerance for f in fractions)
+        if any(
+            abs(ratio / float(f) - 1.0) <= settings.ratio_tolerance + _EPSILON for f in fractions
+        )
     )
     return _first_bars(events, places)
 
 
 def variable_meter(events: Events, settings: RuleSettings) -> set[int]:
-    """The first bar in a meter other than the one before."""
+    """The first bar in a meter other than the one before.
+
+    Reference: London, "Hearing in Time" (Oxford, 2nd edition 2012), on changing meters.
+    """
     told = [(index, event.meter) for index, event in enumerate(events) if event.meter is not None]
     places = (index for (_, before), (index, after) in pairwise(told) if after != before)
     return _first_bars(events, places)
@@ -116,10 +132,13 @@ def multi_cymbal_same_class(events: Events, settings: RuleSettings) -> set[int]:
     """An event with two cymbals of one class: two crashes or two rides.
 
     Two components that name the same `instrument_variant` are one cymbal named twice.
+
+    Reference: General MIDI level 1, percussion key map: two crashes (keys 49 and 57) and two rides
+    (51 and 59), which fall into one class each here.
     """
     found = set()
     for index, event in enumerate(events):
-        for label in _CRASHES_AND_RIDES:
+        for label in _CRASHES_AND_RIDES if len(event.components) > 1 else ():
             variants = [c.instrument_variant for c in event.components if c.label == label]
             one_named_twice = len(set(variants)) == 1 and variants[0] is not None
             if len(variants) > 1 and not one_named_twice:
@@ -128,16 +147,26 @@ def multi_cymbal_same_class(events: Events, settings: RuleSettings) -> set[int]:
 
 
 def crash_dual_label(events: Events, settings: RuleSettings) -> set[int]:
-    """An event with a crash and, at the same moment, a ride, a ride bell or a struck hi-hat."""
+    """An event with a crash and, at the same moment, a ride, a ride bell or a struck hi-hat.
+
+    Reference: Vogl, Widmer and Knees, "Towards multi-instrument drum transcription" (DAFx 2018),
+    for why simultaneous cymbals are worth counting: they mask and are taken for each other.
+    """
     return {
         index
         for index, event in enumerate(events)
-        if "crash" in event.labels and not _BESIDE_CRASH.isdisjoint(event.labels)
+        if len(event.components) > 1
+        and "crash" in event.labels
+        and not _BESIDE_CRASH.isdisjoint(event.labels)
     }
 
 
 def cymbal_choke(events: Events, settings: RuleSettings) -> set[int]:
-    """An event with a crash, ride or open hi-hat that is marked as choked."""
+    """An event with a crash, ride or open hi-hat that is marked as choked.
+
+    Reference: the entry "Cymbal choke" of Wikipedia: struck and at once silenced by hand. The mark
+    comes from the source; nothing in onsets or labels shows it.
+    """
     return {
         index
         for index, event in enumerate(events)
@@ -146,8 +175,16 @@ def cymbal_choke(events: Events, settings: RuleSettings) -> set[int]:
 
 
 def hihat_bark(events: Events, settings: RuleSettings) -> set[int]:
-    """An open hi-hat whose next hi-hat stroke, within `bark_ms`, is closed or with the foot."""
-    strokes = [(i, e) for i, e in enumerate(events) if not _HIHATS.isdisjoint(e.labels)]
+    """An open hi-hat whose next hi-hat stroke, within `bark_ms`, is closed or with the foot.
+
+    Reference: drum methods call a short hi-hat opening a bark (for one, drumstheword.com, "Basic
+    hi-hat opening and closing beats and grooves"); none gives a length in ms.
+    """
+    strokes = [
+        (index, event)
+        for index, event in enumerate(events)
+        if any(component.label in _HIHATS for component in event.components)
+    ]
     found = set()
     for (index, event), (_, after) in pairwise(strokes):
         gap_ms = (after.onset_time - event.onset_time) * 1000.0
@@ -163,6 +200,9 @@ def flam(events: Events, settings: RuleSettings) -> set[int]:
     """Two strokes on one drum at most `flam_ms` apart, the first softer, no third one near.
 
     Where velocities are unknown the time alone decides: one hand cannot play that fast.
+
+    Reference: Percussive Arts Society, International Drum Rudiments, the flam: a grace note before
+    a main note. MDB Drums has it as subclass SDF.
     """
     return _figures(events, settings, strokes=2, gap_ms=settings.flam_ms, need_velocity=False)
 
@@ -171,6 +211,9 @@ def drag(events: Events, settings: RuleSettings) -> set[int]:
     """Three strokes on one drum, each at most `drag_ms` after the last, two soft ones and the main.
 
     Needs velocities: without them a drag is not to be told from the end of a roll.
+
+    Reference: Percussive Arts Society, International Drum Rudiments, the drag: two grace notes
+    before a main note. MDB Drums has it as subclass SDD.
     """
     return _figures(events, settings, strokes=3, gap_ms=settings.drag_ms, need_velocity=True)
 
@@ -180,6 +223,8 @@ def ghost_note(events: Events, settings: RuleSettings) -> set[int]:
 
     A performance whose snare is soft throughout has no ghost notes: some stroke must be
     `ghost_contrast` times as loud. A bucket without a velocity is taken at its word.
+
+    Reference: MDB Drums, subclass SDG (snare drum, ghost note).
     """
     snares = [(i, c) for i, e in enumerate(events) for c in e.components if c.label == "snare"]
     loudest = max((c.velocity for _, c in snares if c.velocity is not None), default=0.0)
@@ -196,8 +241,11 @@ def ghost_note(events: Events, settings: RuleSettings) -> set[int]:
 
 
 def double_kick_burst(events: Events, settings: RuleSettings) -> set[int]:
-    """Every kick of a run of at least `burst_strokes`, each at most `burst_ms` after the last."""
-    runs = _runs(_strokes(events, "kick"), settings.burst_ms)
+    """Every kick of a run of at least `burst_strokes`, each at most `burst_ms` after the last.
+
+    Reference: Franco, "Double Bass Drumming" (1984), on playing with two feet; the rate is ours.
+    """
+    runs = _runs(_strokes(events, "kick")["kick"], settings.burst_ms)
     return {stroke.index for run in runs if len(run) >= settings.burst_strokes for stroke in run}
 
 
@@ -206,10 +254,13 @@ def blast_beat(events: Events, settings: RuleSettings) -> set[int]:
 
     The run has at least `blast_strokes` snare strokes at most `blast_ms` apart. Within it there are
     at least four kicks for five snare strokes (together or in turn) and a cymbal on two in five.
+
+    Reference: MacGregor's definition, as the entry "Blast beat" of Wikipedia quotes it: a very fast
+    repeated figure divided uniformly among bass drum, snare, and ride, crash or hi-hat.
     """
     onsets = [event.onset_time * 1000.0 for event in events]
     found: set[int] = set()
-    for run in _runs(_strokes(events, "snare"), settings.blast_ms):
+    for run in _runs(_strokes(events, "snare")["snare"], settings.blast_ms):
         gaps = [after.ms - before.ms for before, after in pairwise(run)]
         if len(run) < settings.blast_strokes or pstdev(gaps) > settings.blast_spread * mean(gaps):
             continue
@@ -264,7 +315,8 @@ def _changes(events: Events, settings: RuleSettings) -> list[tuple[int, float]]:
     """Return (place, new tempo over old) of each event whose tempo has changed."""
     told = [(i, event.tempo_bpm) for i, event in enumerate(events) if event.tempo_bpm is not None]
     ratios = [(index, after / before) for (_, before), (index, after) in pairwise(told)]
-    return [(index, ratio) for index, ratio in ratios if abs(ratio - 1.0) > settings.tempo_change]
+    least = settings.tempo_change + _EPSILON
+    return [(index, ratio) for index, ratio in ratios if abs(ratio - 1.0) > least]
 
 
 def _first_bars(events: Events, places: Iterable[int]) -> set[int]:
@@ -280,13 +332,15 @@ def _first_bars(events: Events, places: Iterable[int]) -> set[int]:
     return found
 
 
-def _strokes(events: Events, label: str) -> list[_Stroke]:
-    return [
-        _Stroke(index, event.onset_time * 1000.0, component.velocity)
-        for index, event in enumerate(events)
-        for component in event.components
-        if component.label == label
-    ]
+def _strokes(events: Events, *labels: str) -> dict[str, list[_Stroke]]:
+    """Return the strokes of each label, in order of time."""
+    strokes: dict[str, list[_Stroke]] = {label: [] for label in labels}
+    for index, event in enumerate(events):
+        for component in event.components:
+            if component.label in strokes:
+                stroke = _Stroke(index, event.onset_time * 1000.0, component.velocity)
+                strokes[component.label].append(stroke)
+    return strokes
 
 
 def _runs(strokes: Sequence[_Stroke], gap_ms: float) -> list[list[_Stroke]]:
@@ -305,8 +359,8 @@ def _figures(
 ) -> set[int]:
     """Find grace figures: so many strokes on one drum and no other near, the last the loudest."""
     found: set[int] = set()
-    for label in _DRUMS:
-        for run in _runs(_strokes(events, label), settings.apart_ms):
+    for drum in _strokes(events, *_DRUMS).values():
+        for run in _runs(drum, settings.apart_ms):
             gaps = [after.ms - before.ms for before, after in pairwise(run)]
             if len(run) != strokes or not all(0.0 < gap <= gap_ms + _EPSILON_MS for gap in gaps):
                 continue
@@ -319,4 +373,4 @@ def _softer(run: Sequence[_Stroke], ratio: float, need_velocity: bool) -> bool:
     velocities = [stroke.velocity for stroke in run if stroke.velocity is not None]
     if len(velocities) < len(run):
         return not need_velocity
-    return all(grace <= ratio * velocities[-1] for grace in velocities[:-1])
+    return all(grace <= ratio * velocities[-1] + _EPSILON for grace in velocities[:-1])

@@ -1,7 +1,7 @@
-"""The columnar form of a manifest: three Arrow tables that aggregates are computed over.
+"""The three frames of a manifest made plainly in Python, as Arrow tables.
 
-A validated manifest is a list of typed events, which is right for rules about one line and slow
-for questions about all lines. An :class:`EventTable` holds the same facts in columns:
+The product makes them in SQL (`training.manifest.views`) and on Spark; these are what both must
+equal, and the third engine that the aggregates must run on unchanged:
 
 `events`
     one row an event;
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from training.manifest.views import LABEL_SEPARATOR
+
 if TYPE_CHECKING:
     from training.manifest import Event
 
@@ -39,9 +41,6 @@ _CARRIED_BY_COMPONENTS = (
     "hits",
 )
 _CARRIED_BY_TECHNIQUES = ("source_set", "is_synthetic", "split")
-
-# Joins the labels of an `annotated_labels` list into one value; it cannot occur in a label.
-LABEL_SEPARATOR = "\x1f"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from training.metrics.bootstrap import METRICS, bootstrap, compare
+from training.metrics.calibration_scores import BUCKET_METRICS
+from training.metrics.onsets import NAMES as ONSET_METRICS
 from training.metrics.resampling import (
     Estimate,
     Resampling,
@@ -18,7 +20,7 @@ from training.metrics.resampling import (
     interval,
     more_clusters_needed,
 )
-from training.metrics.scores import CALIBRATION_BINS, Clips
+from training.metrics.scores import BUCKETS, CALIBRATION_BINS, Clips
 
 POINT_ONLY = Resampling(iterations=1)
 
@@ -31,6 +33,7 @@ def make_clips(
     ties: bool = True,
     hidden: float = 0.0,
     weighted: bool = False,
+    rich: bool = False,
 ) -> Clips:
     rng = np.random.default_rng(seed)
     truth = rng.random((n_clips, n_classes)) < np.linspace(0.1, 0.5, n_classes)
@@ -39,6 +42,20 @@ def make_clips(
         scores = np.round(scores, 1)
     openness = np.where(rng.random(n_clips) < 0.6, rng.random(n_clips), np.nan)
     velocity = np.round(rng.random(n_clips), 1)
+    more = {}
+    if rich:
+        others = np.random.default_rng(seed + 1)
+        found = others.random((2, n_clips, n_classes)) < 0.8
+        counts = [
+            truth,
+            others.random(truth.shape) < 0.4,
+            truth & found.all(axis=0),
+            truth & found[1],
+        ]
+        more = {
+            "bucket": others.integers(-1, len(BUCKETS), n_clips),
+            "onsets": np.stack(counts, axis=2).astype(np.int32),
+        }
     return Clips(
         labels=tuple(f"class_{column}" for column in range(n_classes)),
         truth=truth,
@@ -50,6 +67,7 @@ def make_clips(
         openness_pred=openness + rng.normal(0, 0.1, n_clips),
         velocity=velocity,
         velocity_pred=np.round(np.clip(velocity + rng.normal(0, 0.2, n_clips), 0, 1), 1),
+        **more,
     )
 
 
@@ -105,7 +123,8 @@ def sklearn_points(clips: Clips) -> dict[str, float]:
 def test_points_equal_scikit_learn_to_1e_12(seed: int, weighted: bool) -> None:
     clips = make_clips(seed, ties=seed % 2 == 0, weighted=weighted)
     found, expected = points(clips), sklearn_points(clips)
-    assert set(expected) | {"ece", "ece_classwise"} == set(METRICS)
+    elsewhere = {"ece", "ece_classwise", *BUCKET_METRICS, *ONSET_METRICS}
+    assert set(expected) | elsewhere == set(METRICS)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-12), name
 
@@ -186,7 +205,7 @@ def test_what_is_not_annotated_changes_nothing() -> None:
 
 
 def test_a_resample_equals_the_same_clips_written_out() -> None:
-    clips = make_clips(4, hidden=0.1, weighted=True)
+    clips = make_clips(4, hidden=0.1, weighted=True, rich=True)
     cluster = np.random.default_rng(4).permutation(np.arange(len(clips)) % 12)
     how = Resampling(iterations=4, seed=7, method="percentile")
     found = bootstrap(clips, cluster, settings=how)
@@ -462,7 +481,7 @@ def test_senseless_settings_are_refused(change: dict[str, float]) -> None:
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000), n_clips=st.integers(6, 60))
 def test_order_of_clips_and_repetition_do_not_matter(seed: int, n_clips: int) -> None:
-    clips = make_clips(seed, n_clips=n_clips, hidden=0.2)
+    clips = make_clips(seed, n_clips=n_clips, hidden=0.2, rich=True)
     cluster = np.arange(n_clips) % 6
     how = Resampling(iterations=20, seed=seed)
     first = bootstrap(clips, cluster, settings=how).overall
@@ -481,7 +500,7 @@ def test_order_of_clips_and_repetition_do_not_matter(seed: int, n_clips: int) ->
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_intervals_are_ordered_and_within_range(seed: int) -> None:
-    clips = make_clips(seed, n_clips=60, hidden=0.3)
+    clips = make_clips(seed, n_clips=60, hidden=0.3, rich=True)
     for method in ("expanded", "percentile", "bca"):
         how = Resampling(iterations=60, method=method)
         for name, estimate in bootstrap(clips, np.arange(60) % 7, settings=how).overall.items():

@@ -82,6 +82,32 @@ def test_without_caps_the_rows_equal_a_plain_search(files: tuple[Path, Path]) ->
     }
 
 
+def test_a_calibration_scales_the_scores_before_they_are_ranked(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Slope 2 and intercept -1: logit(s) -> 2 logit(s) - 1, by hand; `ride` is not in the file."""
+    scale = {"slope": 2.0, "intercept": -1.0}
+    path = tmp_path / "calibration.json"
+    classes = dict.fromkeys(("kick", "snare", "crash"), scale)
+    path.write_text(json.dumps({"schema_version": 1, "classes": classes}))
+    everything = {"max_per_label": None, "max_session_share": 1.0}
+    plain, _ = mine(files, min_confidence=0.0, **everything)
+    rows, report = mine(files, min_confidence=0.7, calibration=path, **everything)
+    expected = {}
+    for row in plain:
+        score = row["score"]
+        if row["label"] != "ride":
+            odds = (score / (1 - score)) ** 2 / np.e if score < 1 else np.inf
+            score = 1.0 if odds == np.inf else odds / (1 + odds)
+        if score >= 0.7:
+            expected[row["sample_id"], row["label"]] = pytest.approx(score, abs=1e-9)
+    assert {(row["sample_id"], row["label"]): row["score"] for row in rows} == expected
+    assert len(rows) < len([row for row in plain if row["score"] >= 0.7])
+    assert [row["score"] for row in rows] == sorted((r["score"] for r in rows), reverse=True)
+    assert any("no entry for ride" in text for text in report.warnings)
+    assert str(path) in {str(source.path) for source in report.inputs}
+
+
 def test_nearest_events_are_true_and_nearest(files: tuple[Path, Path]) -> None:
     rows, _ = mine(files)
     events = read(files[0])

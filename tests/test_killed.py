@@ -38,12 +38,15 @@ def lines(prefix: str, *, changed: bool = False) -> Iterator[str]:
     for session in range(SESSIONS):
         for number in range(EVENTS):
             onset = number * 0.03 + (0.004 if changed and number % 7 == 0 else 0.0)
-            part = {"label": "hihat_open", "velocity": 0.5, "openness_raw": number % 128}
+            part: dict[str, object] = {"label": "hihat_open", "velocity": 0.5}
+            part["openness_raw"] = number % 128
+            # Soft strokes between loud ones: ghost notes, for annotating in place to write.
+            snare = {"label": "snare", "velocity": 0.1 if number % 2 else 0.8}
             event = {
                 "sample_id": f"{prefix}{session}-{number}",
                 "session_id": f"{prefix}{session}",
                 "onset_time": onset,
-                "components": [part, part] if number % 9 == 0 else [part],
+                "components": [snare] if number % 9 == 0 else [part],
                 "device_vendor": "Roland",
                 "device_model": "TD-50",
                 "audio_path": f"{session}.wav",

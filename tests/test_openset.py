@@ -81,3 +81,46 @@ def test_refuses_what_cannot_be_ranked() -> None:
         openset.measure(np.array([np.nan, 1.0]), np.array([True, False]))
     with pytest.raises(ValueError, match="equal"):
         openset.measure(np.zeros(3), np.zeros(2, dtype=bool))
+
+
+@pytest.mark.parametrize("n", [3, 7, 30, 49])
+def test_a_perfect_separation_is_exactly_one(n: int) -> None:
+    scores = np.arange(3.0 * n)
+    figures = openset.measure(scores, scores >= n)
+    assert (figures.auroc, figures.fpr_at_95tpr, figures.tnr_at_95tpr) == (1.0, 0.0, 1.0)
+    assert (figures.fpr_at_95tpr_known_positive, figures.tnr_at_95tpr_known_positive) == (0.0, 1.0)
+
+
+def test_curves_need_their_classes() -> None:
+    for truth in ([], [True], [False]):
+        with pytest.raises(ValueError, match="known and unknown"):
+            openset.roc_curve(np.zeros(len(truth)), np.array(truth, dtype=bool))
+    for truth in ([], [False]):
+        with pytest.raises(ValueError, match="positive example"):
+            openset.average_precision(np.zeros(len(truth)), np.array(truth, dtype=bool))
+
+
+@given(ranked(), st.integers(2, 4))
+def test_repeating_every_example_changes_nothing(
+    case: tuple[openset.Floats, openset.Bools], times: int
+) -> None:
+    scores, truth = case
+    once = openset.measure(scores, truth)
+    often = openset.measure(np.tile(scores, times), np.tile(truth, times))
+    for name in ("auroc", "aupr_out", "aupr_in", "fpr_at_95tpr", "fpr_at_95tpr_known_positive"):
+        assert getattr(often, name) == pytest.approx(getattr(once, name), abs=1e-12)
+    assert often.threshold_at_95tpr == once.threshold_at_95tpr
+
+
+@given(ranked(), st.floats(-3, 3))
+def test_only_the_order_of_the_scores_matters(
+    case: tuple[openset.Floats, openset.Bools], shift: float
+) -> None:
+    scores, truth = case
+    moved = openset.measure(np.exp(scores) * 2.0 + shift, truth)
+    still = openset.measure(scores, truth)
+    assert (moved.auroc, moved.aupr_out, moved.fpr_at_95tpr) == (
+        still.auroc,
+        still.aupr_out,
+        still.fpr_at_95tpr,
+    )

@@ -15,6 +15,7 @@ import torch
 from click.testing import Result
 
 from training.checks import predict
+from training.checks.calibration_file import load_calibration
 from training.dataset.store import ClipStore
 from training.errors import InputError
 from training.loop.config import load_recipe
@@ -236,3 +237,78 @@ def test_exactly_one_manifest_is_wanted(tmp_path: Path, drumgate: Run) -> None:
         result = drumgate("predict", "--model", "m", "--output", tmp_path / "o", *more)
         assert result.exit_code == 2
         assert "either --events or --pack" in result.stderr
+
+
+def test_a_calibration_scales_the_scores_and_marks_each_row(
+    made: tuple[Path, Path, Path], tmp_path: Path, drumgate: Run
+) -> None:
+    manifest, _, model = made
+    raw, file, out = tmp_path / "raw.jsonl", tmp_path / "c.json", tmp_path / "done.jsonl"
+    predict.run(predict.Options(model=model, events=manifest, output=raw))
+    labels = Predictor.load(model).labels
+    classes = {label: {"slope": 0.5, "intercept": -1.0, "threshold": 0.3} for label in labels}
+    file.write_text(json.dumps({"schema_version": 1, "classes": classes}))
+    asked = (
+        "predict", "--model", model, "--events", manifest, "--output", out, "--calibration", file,
+    )  # fmt: skip
+    result = drumgate(*asked)
+    assert result.exit_code == 0, result.stderr
+    identity = load_calibration(file).id
+    for before, after in zip(rows_of(raw), rows_of(out), strict=True):
+        assert "calibration" not in before
+        assert after["calibration"] == identity
+        for label in labels:
+            p = min(max(before["scores"][label], 1e-7), 1 - 1e-7)
+            z = 0.5 * np.log(p / (1 - p)) - 1.0
+            assert after["scores"][label] == pytest.approx(1 / (1 + np.exp(-z)), abs=1e-5)
+        assert after["unknown_score"] == before["unknown_score"]
+
+    del classes[labels[0]]
+    file.write_text(json.dumps({"schema_version": 1, "classes": classes}))
+    out.unlink()
+    result = drumgate(*asked)
+    assert result.exit_code == 2
+    assert f"has no entry for {labels[0]}, which the model predicts" in result.stderr
+    assert not out.exists()
+
+
+def test_logits_and_features_go_where_openset_eval_reads_them(
+    made: tuple[Path, Path, Path], tmp_path: Path, drumgate: Run
+) -> None:
+    manifest, _, model = made
+    out, archive = tmp_path / "predictions.jsonl", tmp_path / "features.npz"
+    result = drumgate(
+        "predict", "--model", model, "--events", manifest, "--audio-root", manifest.parent,
+        "--output", out, "--write-logits", "--write-features", archive,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    records = read_records(out, Prediction)
+    predictor = Predictor.load(model)
+    with np.load(archive, allow_pickle=False) as read:
+        arrays = dict(read)
+    assert arrays["sample_id"].tolist() == [row.sample_id for row in records]
+    assert arrays["classes"].tolist() == list(predictor.labels)
+    # In evaluation the class layer sees the features as they are.
+    logits = arrays["features"] @ arrays["weight"].T + arrays["bias"]
+    for row, expected in zip(records, logits, strict=True):
+        assert row.logits is not None
+        np.testing.assert_allclose(
+            [row.logits[label] for label in predictor.labels], expected, atol=1e-3
+        )
+
+    truth = tmp_path / "truth.jsonl"
+    lines = [
+        {**event, "is_known": number % 2 == 0} for number, event in enumerate(rows_of(manifest))
+    ]
+    truth.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    report = tmp_path / "openset.json"
+    result = drumgate(
+        "openset-eval", "--ground-truth", truth, "--predictions", out, "--method", "all",
+        "--features", archive, "--statistics", archive, "--iterations", 10, "--report", report,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    metrics = json.loads(report.read_text())["metrics"]
+    ranking = {row["method"]: row["auroc"] for row in metrics["ranking"]}
+    # The unknown score of predict is the relative Mahalanobis distance.
+    assert ranking["relative_mahalanobis"] == pytest.approx(ranking["explicit"], abs=0.01)
+    assert {"energy", "knn"} <= set(ranking)

@@ -43,6 +43,12 @@ def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[st
     help="Figures to report; all of them by default. An unknown name lists them.",
 )
 @options.threshold_option
+@options.calibration_option
+@click.option(
+    "--baseline-calibration",
+    type=options.INPUT_FILE,
+    help="The same for the baseline's predictions, which --calibration leaves alone.",
+)
 @click.option(
     "--labels", metavar="NAME,…", callback=_names, help="The classes; any other label is an error."
 )

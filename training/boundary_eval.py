@@ -45,7 +45,20 @@ def _gates(_: click.Context, param: click.Parameter, given: tuple[str, ...]) -> 
     required=True,
     help="Predictions for its rows, from predict.py --pack.",
 )
+@click.option(
+    "--reference-predictions",
+    type=options.INPUT_FILE,
+    help="The same model on the whole recordings, from predict.py --events: adds what windows lose"
+    " against it.",
+)
 @options.threshold_option
+@click.option(
+    "--thresholds",
+    type=options.INPUT_FILE,
+    help='JSON object of a threshold a label, such as {"kick": 0.4}; --threshold is left for the'
+    " others.",
+)
+@options.calibration_option
 @click.option(
     "--top-k",
     type=click.IntRange(min=1),

@@ -23,6 +23,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "boundary-eval": "training.boundary_eval",
         "openset-eval": "training.openset_eval",
         "bootstrap-eval": "training.bootstrap_eval",
+        "calibrate": "training.calibrate",
         "hard-negative-miner": "training.hard_negative_miner",
     },
     "Train": {

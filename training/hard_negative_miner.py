@@ -40,6 +40,11 @@ from training import options
     show_default=True,
     help="Keep at most this many a label, the hardest.",
 )
+@click.option(
+    "--calibration",
+    type=options.INPUT_FILE,
+    help="From calibrate.py: scores are calibrated before they are compared with --min-confidence.",
+)
 @click.option("--max-total", type=click.IntRange(min=1), help="Keep at most this many in all.")
 @click.option(
     "--max-session-share",
@@ -70,6 +75,37 @@ from training import options
 )
 @click.option(
     "--components", type=options.INPUT_FILE, help="Component taxonomy; by default the shipped one."
+)
+@click.option(
+    "--audit-html",
+    type=options.OUTPUT_FILE,
+    help="Write a page here on which each clip is heard beside its mel picture.",
+)
+@click.option(
+    "--audio-root",
+    type=options.INPUT_DIR,
+    help="Folder that audio_path is relative to.  [default: the ground truth's folder]",
+)
+@click.option(
+    "--audit-clips",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="At most so many clips on the page, each label's hardest first.",
+)
+@click.option(
+    "--audit-max-mb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=25.0,
+    show_default=True,
+    help="At most so much sound and pictures on the page.",
+)
+@click.option(
+    "--audit-context-ms",
+    type=click.FloatRange(50, 5000),
+    default=600.0,
+    show_default=True,
+    help="How much is heard before an onset, and after it.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the table; write nothing.")
 @click.option("--report", type=options.OUTPUT_FILE, help="Write the JSON report here.")

@@ -56,6 +56,17 @@ def _audio_roots(
     help="How unknown a sound is: its features' distance from training, or from the logits.",
 )
 @click.option(
+    "--calibration",
+    type=options.INPUT_FILE,
+    help="From calibrate.py: write calibrated scores, each row marked with the calibration's id.",
+)
+@click.option("--write-logits", is_flag=True, help="Write the model's logits beside the scores.")
+@click.option(
+    "--write-features",
+    type=options.OUTPUT_FILE,
+    help="NumPy archive for the features, with the model's statistics, for openset-eval.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     default=64,
@@ -75,6 +86,9 @@ def main(
     audio_roots: dict[str, Path],
     output: Path,
     unknown_score: str,
+    calibration: Path | None,
+    write_logits: bool,
+    write_features: Path | None,
     batch_size: int,
     device: str,
     skip_missing_audio: bool,
@@ -102,6 +116,9 @@ def main(
             device=device,
             batch_size=batch_size,
             unknown_score=unknown_score,
+            calibration=calibration,
+            write_logits=write_logits,
+            write_features=write_features,
             skip_missing_audio=skip_missing_audio,
         ),
         track=lambda items, what: options.progress(items, description=what, total=len(items)),

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from training.checks import bootstrap_input as inputs
-from training.checks.bootstrap_input import LISTED, Clusters, Joined, Truth, Vocabulary
+from training.checks import bootstrap_report as reporting
+from training.checks.bootstrap_input import Clusters, Joined, Truth, Vocabulary
+from training.checks.bootstrap_onsets import OnsetTotals, with_dynamics, with_onsets
+from training.checks.calibration_file import CalibrationFile
 from training.errors import DrumgateError
 from training.gates import Interval, Measurement, Report, Threshold, Verdict, judge, load_thresholds
-from training.manifest import Prediction, read_records, reject_duplicates
+from training.manifest import Prediction, Records, read_records, reject_duplicates
 from training.metrics.bootstrap import METRICS, Estimates, bootstrap, compare
+from training.metrics.classification import BoolArray
 from training.metrics.resampling import (
     Estimate,
     Method,
     Resampling,
-    holm,
     more_clusters_needed,
 )
 from training.metrics.scores import Clips
@@ -26,8 +30,6 @@ from training.metrics.scores import Clips
 # The gates look at these whatever was asked for.
 _GATED: Final = ("macro_f1", "openness_mae")
 _UNDECIDABLE: Final = "undecidable"
-# In simulation expanded intervals of 95 % cover 93 % or more from here on (docs/tools).
-_COVERS_FROM: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,9 @@ class Options:
     ground_truth: Path
     predictions: Path
     baseline_predictions: Path | None = None
+    calibration: Path | None = None
+    """Of the candidate's scores."""
+    baseline_calibration: Path | None = None
     metrics: tuple[str, ...] = ()
     """Names of figures; empty = all."""
     threshold: float = 0.5
@@ -68,25 +73,19 @@ def run(options: Options) -> Report:
             one of the classes given.
     """
     settings, metrics = _settings(options)
-    thresholds = load_thresholds(
-        "bootstrap",
-        overlay=options.gates,
-        overrides={
-            "min_macro_f1": options.min_macro_f1,
-            "max_macro_f1_drop": options.max_macro_f1_drop,
-            "max_openness_mae_rise": options.max_openness_mae_rise,
-        },
-    )
+    thresholds = _thresholds(options)
     field = None if options.cluster_field == "none" else options.cluster_field
     truth = inputs.read_truth(options.ground_truth, (field, options.stratify_field))
-    files = [options.predictions]
-    if options.baseline_predictions is not None:
-        files.append(options.baseline_predictions)
-    predictions = [read_records(path, Prediction) for path in files]
-    for records in predictions:
-        reject_duplicates(records)
+    predictions = _read_predictions(options)
     vocabulary = inputs.vocabulary(truth, predictions, options.labels, options.components)
-    models = [inputs.join(truth, each, vocabulary, options.threshold) for each in predictions]
+    if options.baseline_calibration is not None and len(predictions) < 2:
+        raise DrumgateError("--baseline-calibration: needs --baseline-predictions")
+    calibrations = inputs.calibrations(options.calibration, options.baseline_calibration)
+    models = [
+        inputs.join(truth, each, vocabulary, options.threshold, calibration)
+        for each, calibration in zip(predictions, calibrations, strict=False)
+    ]
+    models, onsets = _with_onsets(models, truth, predictions, vocabulary, calibrations, options)
     clusters = inputs.clusters(truth, field)
     strata = None
     if options.stratify_field is not None:
@@ -97,8 +96,10 @@ def run(options: Options) -> Report:
     )
     found = _explained(found, clusters)
     verdicts = [_judge_macro_f1(found, thresholds["min_macro_f1"], settings)]
-    report = _metrics(found, truth, vocabulary, models[0], clusters, options)
-    warnings = _warnings(found, truth, vocabulary, models)
+    report = reporting.figures(found, truth, vocabulary, models[0], clusters, options, onsets)
+    warnings = reporting.warnings(found, truth, vocabulary, models)
+    used = [each for each in calibrations if each]
+    warnings += [text for each in used for text in each.warnings(vocabulary.classes)]
     if len(models) == 2:
         pair = _on_common_values(models[0].clips, models[1].clips)
         change = compare(*pair, clusters.index, settings=settings, metrics=metrics, strata=strata)
@@ -110,16 +111,62 @@ def run(options: Options) -> Report:
             for verdict in judged
             if verdict.passed and verdict.detail.startswith(_UNDECIDABLE)
         ]
-        report["comparison"] = _comparison(change, models, truth, options)
+        report["comparison"] = reporting.comparison(change, models, truth, options)
     return Report(
         tool="bootstrap-eval",
-        inputs=[truth.records.source, *(model.source for model in models)],
+        inputs=[truth.records.source, *(m.source for m in models), *(c.source for c in used)],
         parameters={**asdict(options), "metrics": options.metrics or METRICS},
         metrics=report,
         verdicts=verdicts,
         warnings=warnings,
         seed=options.seed,
     )
+
+
+def _thresholds(options: Options) -> dict[str, Threshold]:
+    return load_thresholds(
+        "bootstrap",
+        overlay=options.gates,
+        overrides={
+            "min_macro_f1": options.min_macro_f1,
+            "max_macro_f1_drop": options.max_macro_f1_drop,
+            "max_openness_mae_rise": options.max_openness_mae_rise,
+        },
+    )
+
+
+def _read_predictions(options: Options) -> list[Records[Prediction]]:
+    """Read the candidate's predictions, and the baseline's where there is one."""
+    files = [options.predictions]
+    if options.baseline_predictions is not None:
+        files.append(options.baseline_predictions)
+    predictions = [read_records(path, Prediction) for path in files]
+    for records in predictions:
+        reject_duplicates(records)
+    return predictions
+
+
+def _with_onsets(
+    models: list[Joined],
+    truth: Truth,
+    predictions: list[Records[Prediction]],
+    vocabulary: Vocabulary,
+    calibrations: list[CalibrationFile | None],
+    options: Options,
+) -> tuple[list[Joined], OnsetTotals | None]:
+    """Add dynamics and onsets to each model; the totals are the candidate's."""
+    found = []
+    for model, records, calibration in zip(models, predictions, calibrations, strict=False):
+
+        def decide(
+            rows: Sequence[Prediction],
+            records: Records[Prediction] = records,
+            calibration: CalibrationFile | None = calibration,
+        ) -> BoolArray:
+            return inputs.decisions(rows, records, vocabulary, options.threshold, calibration)[1]
+
+        found.append(with_onsets(with_dynamics(model, truth), truth, records, decide))
+    return [model for model, _ in found], found[0][1]
 
 
 def _settings(options: Options) -> tuple[Resampling, tuple[str, ...]]:
@@ -261,122 +308,3 @@ def _on_common_values(candidate: Clips, baseline: Clips) -> tuple[Clips, Clips]:
         )
 
     return keep(candidate, baseline), keep(baseline, candidate)
-
-
-def _metrics(
-    found: Estimates,
-    truth: Truth,
-    vocabulary: Vocabulary,
-    model: Joined,
-    clusters: Clusters,
-    options: Options,
-) -> dict[str, Any]:
-    clips = model.clips
-    events = (clips.truth & clips.annotated).sum(axis=0)
-    named = dict(zip(vocabulary.classes, events.tolist(), strict=True))
-    expected = vocabulary.classes if vocabulary.closed else vocabulary.taxonomy.targets
-    return {
-        **{name: estimate.as_metrics() for name, estimate in found.overall.items()},
-        "per_class": {
-            label: {
-                "n_events": named[label],
-                "n_clusters": figures["f1"].n_clusters,
-                **{name: estimate.as_metrics() for name, estimate in figures.items()},
-            }
-            for label, figures in found.per_class.items()
-        },
-        "n_clips": len(clips),
-        "n_clusters": found.n_clusters,
-        "cluster_field": options.cluster_field,
-        "clips_per_cluster_max": (
-            None if clusters.reason else int(np.bincount(clusters.index).max())
-        ),
-        "classes_without_reference": [
-            label
-            for label in dict.fromkeys((*expected, *vocabulary.classes))
-            if not named.get(label)
-        ],
-        "resamples_missing_a_class": found.resamples_missing_a_class,
-        "missing_predictions": model.missing[:LISTED],
-        "missing_predictions_total": len(model.missing),
-        "surplus_predictions_total": model.surplus,
-        "without_openness_pred": model.without_value["openness"],
-        "without_velocity_pred": model.without_value["velocity"],
-        "background_labels_left_out": inputs.background_events(truth, vocabulary),
-    }
-
-
-def _comparison(
-    change: Estimates, models: list[Joined], truth: Truth, options: Options
-) -> dict[str, Any]:
-    """Candidate - baseline: figures, F1 per class with Holm's correction, clips that flipped."""
-    f1 = {label: figures["f1"] for label, figures in change.per_class.items() if "f1" in figures}
-    adjusted = holm({name: e.p_value for name, e in f1.items() if e.p_value is not None})
-    right = [
-        ~((clips.predicted != clips.truth) & clips.annotated).any(axis=1)
-        for clips in (model.clips for model in models)
-    ]
-    ids = np.array([row.sample_id for row in truth.records.rows], dtype=object)
-    fixed, broken = ids[right[0] & ~right[1]], ids[~right[0] & right[1]]
-    return {
-        "baseline": str(options.baseline_predictions),
-        "difference": {name: estimate.as_metrics() for name, estimate in change.overall.items()},
-        "per_class_f1": {
-            label: {**estimate.as_metrics(), "p_holm": adjusted.get(label)}
-            for label, estimate in f1.items()
-        },
-        "clips_fixed_total": len(fixed),
-        "clips_broken_total": len(broken),
-        "clips_fixed": fixed[:LISTED].tolist(),
-        "clips_broken": broken[:LISTED].tolist(),
-        "baseline_missing_predictions_total": len(models[1].missing),
-    }
-
-
-def _warnings(
-    found: Estimates, truth: Truth, vocabulary: Vocabulary, models: list[Joined]
-) -> list[str]:
-    n_clips = len(truth.records)
-    strangers = sorted(set(vocabulary.classes) - vocabulary.taxonomy.known)
-    said: list[tuple[int, str]] = []
-    for model in models:
-        whose = f"in {model.source.path}" if len(models) > 1 else ""
-        said += [
-            (
-                len(model.missing),
-                f"of {n_clips} clips have no prediction {whose}and count as missed",
-            ),
-            (model.surplus, f"predictions {whose}are of no clip in the ground truth; left out"),
-            (
-                model.labels_only,
-                f"predictions {whose}give labels without scores, which count as 1 and 0 in "
-                "lrap, coverage_error, map, ece and brier",
-            ),
-        ]
-    clips = models[0].clips
-    said.append(
-        (
-            int((clips.truth & ~clips.annotated).any(axis=1).sum()),
-            "clips have a label that their own annotated_labels leave out; it counts nowhere",
-        )
-    )
-    warnings = [f"{count} {' '.join(text.split())}" for count, text in said if count]
-    if strangers and not vocabulary.closed:
-        warnings.append(f"classes that the taxonomy does not know: {', '.join(strangers)}")
-    if found.resamples_missing_a_class:
-        warnings.append(
-            f"in {found.resamples_missing_a_class} resamples some class has no reference event and "
-            "is left out of the macro mean"
-        )
-    macro_f1 = found.overall["macro_f1"]
-    if macro_f1.lower is not None and macro_f1.n_clusters < _COVERS_FROM:
-        warnings.append(
-            f"the intervals rest on {macro_f1.n_clusters} sessions; below {_COVERS_FROM} they are "
-            "too narrow"
-        )
-    if macro_f1.lower is not None and macro_f1.lower == macro_f1.upper:
-        warnings.append(
-            "macro_f1 is the same in every resample: its interval has no width, which says that "
-            "these clips hold no error to resample, not that there is none"
-        )
-    return warnings

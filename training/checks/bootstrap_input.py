@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from training.checks.calibration_file import CalibrationFile, load_calibration
 from training.errors import InputError, Problem
 from training.manifest import (
     GroundTruth,
@@ -145,21 +146,51 @@ def _reject_strangers(
         raise InputError(problems)
 
 
-def join(
-    truth: Truth, predictions: Records[Prediction], vocabulary: Vocabulary, threshold: float
-) -> Joined:
-    """Put one model's predictions beside the reference, clip by clip."""
-    rows, classes = truth.records.rows, vocabulary.classes
-    by_id = {row.sample_id: row for row in predictions}
-    found = [by_id.get(row.sample_id) for row in rows]
+def decisions(
+    found: Sequence[Prediction | None],
+    predictions: Records[Prediction],
+    vocabulary: Vocabulary,
+    threshold: float,
+    calibration: CalibrationFile | None = None,
+) -> tuple[cl.FloatArray, cl.BoolArray]:
+    """Scores and decisions of some predictions out of a file [shape=(n_found, n_classes)].
+
+    None stands for a clip without a prediction, for which nothing is predicted.
+    """
+    classes = vocabulary.classes
     scores = cl.score_matrix(
         [None if each is None else _merged(each.label_scores, vocabulary) for each in found],
         classes,
         missing=0.0,
     )
-    predicted = cl.decide(scores, threshold=threshold)
+    cuts: float | cl.FloatArray = threshold
+    if calibration is not None:
+        stays = calibration.done(predictions)
+        kept = np.array([each is None or stays[each.sample_id] for each in found])
+        scores = calibration.scaled(scores, classes, kept)
+        cuts = calibration.thresholds(classes, threshold)
+    predicted = cl.decide(scores, threshold=cuts)
     # With a threshold of 0 an absent prediction would otherwise be a prediction of everything.
     predicted[[each is None for each in found]] = False
+    return scores, predicted
+
+
+def join(
+    truth: Truth,
+    predictions: Records[Prediction],
+    vocabulary: Vocabulary,
+    threshold: float,
+    calibration: CalibrationFile | None = None,
+) -> Joined:
+    """Put one model's predictions beside the reference, clip by clip, calibrated where asked for.
+
+    Raises:
+        InputError: some scores have been through another calibration than `calibration`.
+    """
+    rows, classes = truth.records.rows, vocabulary.classes
+    by_id = {row.sample_id: row for row in predictions}
+    found = [by_id.get(row.sample_id) for row in rows]
+    scores, predicted = decisions(found, predictions, vocabulary, threshold, calibration)
     canonical = vocabulary.canonical
     values = {
         "openness": _column(_openness(row) for row in rows),
@@ -182,7 +213,10 @@ def join(
             classes,
         ),
         weight=np.array([row.weight for row in rows], dtype=np.float64),
-        **values,
+        openness=values["openness"],
+        openness_pred=values["openness_pred"],
+        velocity=values["velocity"],
+        velocity_pred=values["velocity_pred"],
     )
     return Joined(
         clips=clips,
@@ -198,6 +232,11 @@ def join(
             for name in ("openness", "velocity")
         },
     )
+
+
+def calibrations(*paths: Path | None) -> list[CalibrationFile | None]:
+    """Read calibration files where they are given."""
+    return [None if path is None else load_calibration(path) for path in paths]
 
 
 def clusters(truth: Truth, field: str | None) -> Clusters:

@@ -5,30 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import numpy as np
-from msgspec import Meta
-
+from training.checks import boundary_parity
+from training.checks.boundary_input import (
+    BoundaryTruth,
+    Joined,
+    Rule,
+    join,
+    load_rule,
+    session_numbers,
+)
 from training.errors import DrumgateError
 from training.gates import Interval, Measurement, Report, judge, load_thresholds, nearest
 from training.gates.model import Threshold, Verdict
-from training.manifest import GroundTruth, Prediction, Records, read_records, reject_duplicates
+from training.manifest import Prediction, Records, read_records, reject_duplicates
 from training.metrics import boundary
 from training.metrics import classification as cl
-from training.taxonomy import load_components
 
-LISTED = 20
+LISTED = 1000
 """How many sample_ids a report lists; the totals are always whole."""
 FEW_SESSIONS = 10
-
-
-class BoundaryTruth(GroundTruth, frozen=True, kw_only=True, omit_defaults=True):
-    """A row of a boundary pack; any other truth record will do, without edges and distances."""
-
-    event_id: str | None = None
-    edge: Literal["start", "end"] | None = None
-    distance_ms: Annotated[float, Meta(ge=0)] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +34,12 @@ class Options:
 
     ground_truth: Path
     predictions: Path
+    reference_predictions: Path | None = None
+    """The same model on the whole recordings, by `event_id`."""
     threshold: float = 0.5
+    thresholds: Path | None = None
+    """A JSON object of a threshold a label; `threshold` is left for the others."""
+    calibration: Path | None = None
     top_k: int | None = None
     distance_bins_ms: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0)
     min_macro_recall: float | None = None
@@ -48,18 +50,6 @@ class Options:
     confidence: float = 0.95
     seed: int = 0
     gates: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Joined:
-    """Truth and predictions side by side, as matrices over the same rows and classes."""
-
-    rows: list[BoundaryTruth]
-    classes: tuple[str, ...]
-    counts: cl.Counts
-    missing: list[str]
-    surplus: int
-    background: dict[str, int]
 
 
 def run(options: Options) -> Report:
@@ -77,30 +67,71 @@ def run(options: Options) -> Report:
     except ValueError as error:
         raise DrumgateError(str(error)) from None
     thresholds = _thresholds(options)
+    rule = load_rule(
+        threshold=options.threshold,
+        top_k=options.top_k,
+        thresholds=options.thresholds,
+        calibration=options.calibration,
+    )
     truth = read_records(options.ground_truth, BoundaryTruth)
     predictions = read_records(options.predictions, Prediction)
+    whole = [
+        read_records(path, Prediction)
+        for path in (options.reference_predictions,)
+        if path is not None
+    ]
     reject_duplicates(truth)
-    reject_duplicates(predictions)
-    joined = _join(truth, predictions, options)
+    for records in (predictions, *whole):
+        reject_duplicates(records)
+    joined = join(truth, predictions, rule, *whole)
     figures = boundary.boundary_figures(
         joined.counts,
         joined.classes,
-        edges=[row.edge for row in joined.rows],
-        distances_ms=[
-            np.nan if row.distance_ms is None else row.distance_ms for row in joined.rows
-        ],
+        edges=joined.edges,
+        distances_ms=joined.distances_ms,
         bins_ms=bins,
     )
     interval = _interval(joined, options)
+    parity = _parity(truth, joined, predictions, whole, rule, options)
+    measured = {"min_macro_recall": _recall(figures, interval, options)}
+    if parity is not None:
+        measured[boundary_parity.GATE] = parity.measurement
     return Report(
         tool="boundary-eval",
-        inputs=[truth.source, predictions.source],
+        inputs=[truth.source, predictions.source, *(each.source for each in whole), *rule.sources],
         parameters=asdict(options),
-        metrics=_metrics(figures, interval, joined),
-        verdicts=_verdicts(thresholds, figures, interval, options),
-        warnings=_warnings(figures, interval, joined),
+        metrics={
+            **_metrics(figures, interval, joined),
+            **({} if parity is None else {"parity": parity.metrics}),
+        },
+        verdicts=_verdicts(thresholds, measured),
+        warnings=[
+            *_warnings(figures, interval, joined),
+            *rule.warnings(joined.classes),
+            *([] if parity is None else parity.warnings),
+        ],
         seed=options.seed,
     )
+
+
+def _parity(
+    truth: Records[BoundaryTruth],
+    joined: Joined,
+    predictions: Records[Prediction],
+    whole: Sequence[Records[Prediction]],
+    rule: Rule,
+    options: Options,
+) -> boundary_parity.Parity | None:
+    if not whole:
+        return None
+    settings = boundary_parity.Settings(
+        bins_ms=options.distance_bins_ms,
+        min_classes=options.min_classes,
+        iterations=options.iterations,
+        confidence=options.confidence,
+        seed=options.seed,
+    )
+    return boundary_parity.compare(truth, joined, predictions, whole[0], rule, settings)
 
 
 def _thresholds(options: Options) -> dict[str, Threshold]:
@@ -111,58 +142,23 @@ def _thresholds(options: Options) -> dict[str, Threshold]:
     overrides: dict[str, float | None] = dict(options.gate_values)
     if options.min_macro_recall is not None:
         overrides["min_macro_recall"] = options.min_macro_recall
-    return load_thresholds("boundary", overlay=options.gates, overrides=overrides)
+    judged = load_thresholds("boundary", overlay=options.gates, overrides=overrides)
+    name = boundary_parity.GATE
+    if options.reference_predictions is None and judged[name] == known[name]:
+        # nobody asked for parity; where somebody did, it is not measured and blocks
+        del judged[name]
+    return judged
 
 
-def _join(
-    truth: Records[BoundaryTruth], predictions: Records[Prediction], options: Options
-) -> _Joined:
-    taxonomy = load_components()
-    background = taxonomy.known - set(taxonomy.targets)
-    by_id = {row.sample_id: row.label_scores for row in predictions}
-    rows = list(truth)
-    labels = [row.label_set for row in rows]
-    scores = [by_id.get(row.sample_id) for row in rows]
-    named = {label for each in (*labels, *(s or {} for s in scores)) for label in each}
-    classes = tuple(label for label in taxonomy.targets if label in named)
-    classes += tuple(sorted(named - set(taxonomy.targets) - background))
-    counts = cl.clip_counts(
-        cl.label_matrix(labels, classes),
-        cl.decide(
-            cl.score_matrix(scores, classes), threshold=options.threshold, top_k=options.top_k
-        ),
-        weights=[row.weight for row in rows],
-        annotated=cl.annotated_matrix([row.annotated_labels for row in rows], classes),
-    )
-    ids = {row.sample_id for row in rows}
-    return _Joined(
-        rows=rows,
-        classes=classes,
-        counts=counts,
-        missing=[row.sample_id for row in rows if row.sample_id not in by_id],
-        surplus=len(by_id.keys() - ids),
-        background={
-            label: count
-            for label in sorted(background)
-            if (count := sum(label in each for each in labels))
-        },
-    )
-
-
-def _interval(joined: _Joined, options: Options) -> boundary.RecallInterval:
-    sessions = [row.session_id for row in joined.rows]
-    without = sum(session is None for session in sessions)
-    if without:
-        return boundary.RecallInterval(
-            lower=None,
-            upper=None,
+def _interval(joined: Joined, options: Options) -> boundary.RecallInterval:
+    index, n_sessions, reason = session_numbers(joined.rows)
+    if index is None:
+        return boundary.no_interval(
+            reason,
             confidence=options.confidence,
-            n_sessions=len(set(sessions) - {None}),
+            n_sessions=n_sessions,
             iterations=options.iterations,
-            reason=f"{without} rows have no session_id",
         )
-    # sorted names: the draw then does not depend on the order of the file
-    _, index = np.unique(np.array(sessions, dtype=str), return_inverse=True)
     return boundary.session_interval(
         joined.counts,
         index,
@@ -172,12 +168,9 @@ def _interval(joined: _Joined, options: Options) -> boundary.RecallInterval:
     )
 
 
-def _verdicts(
-    thresholds: Mapping[str, Threshold],
-    figures: boundary.BoundaryFigures,
-    interval: boundary.RecallInterval,
-    options: Options,
-) -> list[Verdict]:
+def _recall(
+    figures: boundary.BoundaryFigures, interval: boundary.RecallInterval, options: Options
+) -> Measurement:
     summary = figures.summary
     value = summary.macro.recall
     present = len(summary.per_class) - len(summary.classes_without_reference)
@@ -195,15 +188,24 @@ def _verdicts(
         bounds = Interval(
             lower=interval.lower, upper=interval.upper, confidence=interval.confidence
         )
-    measured = {
-        "min_macro_recall": Measurement(
-            name="min_macro_recall", value=value, n=summary.n_clips, ci=bounds, detail=detail
-        )
-    }
-    unmeasured = "boundary-eval has no figure of this name"
+    return Measurement(
+        name="min_macro_recall", value=value, n=summary.n_clips, ci=bounds, detail=detail
+    )
+
+
+def _verdicts(
+    thresholds: Mapping[str, Threshold], measured: Mapping[str, Measurement]
+) -> list[Verdict]:
+    unmeasured = {boundary_parity.GATE: "parity needs --reference-predictions"}
     return [
         judge(
-            measured.get(name) or Measurement(name=name, value=None, detail=unmeasured), threshold
+            measured.get(name)
+            or Measurement(
+                name=name,
+                value=None,
+                detail=unmeasured.get(name, "boundary-eval has no figure of this name"),
+            ),
+            threshold,
         )
         for name, threshold in thresholds.items()
     ]
@@ -218,7 +220,7 @@ def _weakest(summary: cl.Summary) -> str:
 
 
 def _metrics(
-    figures: boundary.BoundaryFigures, interval: boundary.RecallInterval, joined: _Joined
+    figures: boundary.BoundaryFigures, interval: boundary.RecallInterval, joined: Joined
 ) -> dict[str, Any]:
     events = {row.event_id for row in joined.rows if row.event_id is not None}
     return {
@@ -248,13 +250,14 @@ def _distances(bins: Sequence[boundary.DistanceFigures]) -> list[dict[str, Any]]
             "n_clips": each.summary.n_clips,
             "macro": each.summary.macro.as_metrics(),
             "micro": each.summary.micro.as_metrics(),
+            "per_class": {entry.label: entry.as_metrics() for entry in each.summary.per_class},
         }
         for each in bins
     ]
 
 
 def _warnings(
-    figures: boundary.BoundaryFigures, interval: boundary.RecallInterval, joined: _Joined
+    figures: boundary.BoundaryFigures, interval: boundary.RecallInterval, joined: Joined
 ) -> list[str]:
     warnings = []
     total = len(joined.rows)

@@ -10,11 +10,14 @@ from typing import Any
 
 import msgspec
 
-from training.errors import SHOWN_PROBLEMS, DrumgateError, InputError, Problem
+from training.errors import DrumgateError, InputError
 from training.gates import Report
 from training.manifest import Event, atomic_write, describe_file, iter_records, to_json
+from training.manifest.scratch import scratch_folder
+from training.manifest.unique import RepeatedIds
 from training.metrics.boundary_pack import (
     EDGES,
+    MAX_US,
     US_PER_MS,
     US_PER_S,
     CappedSample,
@@ -72,7 +75,8 @@ def run(options: Options) -> Report:
     """Write the pack (unless `dry_run`) and report what is in it.
 
     The manifest is read one event at a time; without a cap the rows are written as they are found,
-    with one at most ``max_per_edge`` rows an (edge, label) are held.
+    with one at most ``RESERVE * max_per_edge`` rows an (edge, label) are held. The notes by which
+    repeated ids are found go to scratch files once they are many.
 
     Raises:
         DrumgateError: the layout makes no sense, or `output` is missing.
@@ -158,21 +162,28 @@ def _capped(options: Options, layout: WindowLayout, tally: _Tally) -> Iterator[R
 
 
 def _unique_events(path: Path, tally: _Tally) -> Iterator[Event]:
-    first: dict[str, int] = {}
-    problems: list[Problem] = []
-    twice = 0
-    for line, event in iter_records(path, Event):
-        before = first.setdefault(event.sample_id, line)
-        if before != line:
-            twice += 1
-            if twice <= SHOWN_PROBLEMS:
-                why = f"stands already in line {before}"
-                problems.append(Problem(str(path), why, line, "sample_id", event.sample_id))
-        elif not twice:
+    """Yield the events one at a time; complain at the end where a `sample_id` stood twice.
+
+    Whoever consumes them must publish nothing before the end.
+    """
+    with scratch_folder() as folder:
+        repeated = RepeatedIds(folder)
+        for line, event in iter_records(path, Event):
+            repeated.add(line, event.sample_id)
             tally.events += 1
+            if event.onset_time * US_PER_S > MAX_US:
+                raise InputError.at(
+                    path,
+                    f"must not exceed {MAX_US / US_PER_S:g} s: later times are no longer told "
+                    "apart to the microsecond",
+                    line=line,
+                    field="onset_time",
+                    got=event.onset_time,
+                )
             yield event
-    if twice:
-        raise InputError(problems, twice)
+        names = ((line, event.sample_id) for line, event in iter_records(path, Event))
+        if (error := repeated.error(path, names)) is not None:
+            raise error
 
 
 def _left_out(labels: tuple[str, ...], options: Options) -> bool:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from training.errors import DrumgateError
+from training.checks.calibration_file import CalibrationFile, load_calibration
+from training.errors import DrumgateError, InputError
 from training.gates import Report
 from training.manifest import (
     GroundTruth,
+    InputFile,
     Prediction,
     Records,
     read_records,
     reject_duplicates,
     write_jsonl,
+    write_text,
 )
 from training.metrics import hard_negatives as hn
 from training.taxonomy import load_components
+
+if TYPE_CHECKING:
+    from training.checks.hard_negatives_audit import Audit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +36,7 @@ class Options:
     ground_truth: Path
     output: Path | None
     min_confidence: float = 0.7
+    calibration: Path | None = None
     max_per_label: int | None = 150
     max_total: int | None = None
     max_session_share: float = 0.25
@@ -37,16 +45,23 @@ class Options:
     label_error_score: float = 0.98
     components: Path | None = None
     dry_run: bool = False
+    audit_html: Path | None = None
+    audio_root: Path | None = None
+    audit_clips: int = 60
+    audit_max_mb: float = 25.0
+    audit_context_ms: float = 600.0
 
 
 def run(options: Options) -> Report:
     """Mine hard negatives and write them (unless `dry_run`), hardest first.
 
     A model without any gives an empty file: there was something to look at and nothing was found.
+    With `audit_html`, the page is made before anything is written.
 
     Raises:
         DrumgateError: `output` is missing.
-        InputError: an input is missing or malformed, or a `sample_id` stands twice.
+        InputError: an input is missing or malformed, a `sample_id` stands twice, the scores have
+            been through another calibration, or no clip of the audit page can be heard.
     """
     if options.output is None and not options.dry_run:
         raise DrumgateError("--output is required unless --dry-run is given")
@@ -55,7 +70,8 @@ def run(options: Options) -> Report:
     predictions = read_records(options.predictions, Prediction)
     reject_duplicates(truth)
     reject_duplicates(predictions)
-    by_id = {row.sample_id: row.label_scores for row in predictions}
+    calibration = load_calibration(options.calibration) if options.calibration else None
+    by_id = _scores(predictions, calibration)
     mined = hn.mine(
         [_example(row) for row in truth],
         [by_id.get(row.sample_id, {}) for row in truth],
@@ -70,18 +86,25 @@ def run(options: Options) -> Report:
     caps = {"max_per_label": options.max_per_label, "max_total": options.max_total}
     kept = hn.select(mined.negatives, max_session_share=options.max_session_share, **caps)
     under_caps = hn.select(mined.negatives, max_session_share=1.0, **caps)
+    page = None if options.dry_run else _audit(options, kept, truth, predictions.source, by_id)
     if options.output is not None and not options.dry_run:
         audio = {row.sample_id: row.audio_path for row in truth}
         write_jsonl(
             options.output,
             (_row(negative, rank, audio) for rank, negative in enumerate(kept, start=1)),
         )
+    if page is not None and options.audit_html is not None:
+        write_text(options.audit_html, page.html)
     ids = {row.sample_id for row in truth}
     missing = len(ids - by_id.keys())
     surplus = len(by_id.keys() - ids)
     return Report(
         tool="hard-negative-miner",
-        inputs=[predictions.source, truth.source],
+        inputs=[
+            predictions.source,
+            truth.source,
+            *([] if calibration is None else [calibration.source]),
+        ],
         parameters=asdict(options),
         metrics={
             "candidates_total": len(mined.negatives),
@@ -93,11 +116,43 @@ def run(options: Options) -> Report:
             "unannotated_left_out": dict(mined.unannotated),
             "missing_predictions_total": missing,
             "surplus_predictions_total": surplus,
+            **({} if page is None else {"audit": dict(page.figures)}),
         },
         warnings=[
             *_warnings(truth, predictions, missing, surplus, mined),
+            *([] if calibration is None else calibration.warnings(_labels(by_id))),
             *_spread_warning(len(under_caps) - len(kept), options.max_session_share),
+            *([] if page is None else page.warnings),
         ],
+    )
+
+
+def _audit(
+    options: Options,
+    kept: Sequence[hn.HardNegative],
+    truth: Records[GroundTruth],
+    predictions: InputFile,
+    by_id: Mapping[str, Mapping[str, float]],
+) -> Audit | None:
+    """Make the audit page where one is asked for; only then is audio (and torch) imported."""
+    if options.audit_html is None:
+        return None
+    from training.checks import hard_negatives_audit as audit
+
+    if options.audio_root is not None and not options.audio_root.is_dir():
+        raise InputError.at(options.audio_root, "no such folder")
+    return audit.make(
+        kept,
+        truth,
+        by_id,
+        predictions=predictions.path,
+        audio_root=options.audio_root,
+        min_confidence=options.min_confidence,
+        limits=audit.Limits(
+            clips=options.audit_clips,
+            size_bytes=round(options.audit_max_mb * 1e6),
+            context_s=options.audit_context_ms / 1000,
+        ),
     )
 
 
@@ -120,6 +175,19 @@ def table(report: Report) -> str:
             + "".join(f"{each['reasons'][reason]:>13}" for reason in hn.REASONS)
         )
     return "\n".join(lines)
+
+
+def _scores(
+    predictions: Records[Prediction], calibration: CalibrationFile | None
+) -> Mapping[str, Mapping[str, float]]:
+    """Return the scores by label of each `sample_id`, calibrated where a calibration is given."""
+    if calibration is not None:
+        return calibration.score_maps(predictions)
+    return {row.sample_id: row.label_scores for row in predictions}
+
+
+def _labels(by_id: Mapping[str, Mapping[str, float]]) -> set[str]:
+    return {label for scores in by_id.values() for label in scores}
 
 
 def _example(row: GroundTruth) -> hn.Example:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from training.audio.reading import audio_info, read_audio
+from training.checks.calibration_file import CalibrationFile, load_calibration
+from training.checks.predict_features import write_features
 from training.dataset.build import to_int16
 from training.errors import SHOWN_PROBLEMS, DrumgateError, InputError, Problem
 from training.gates import Report, provenance
@@ -32,6 +35,8 @@ from training.model.inference import UNKNOWN_SCORES, Predictor, resolve_device
 TOOL = "predict"
 Track = Callable[[Sequence[Any], str], Iterable[Any]]
 Clip = tuple[int, NDArray[np.int16]]
+Said = tuple[int, dict[str, Any], NDArray[np.float32]]
+"""Place of the row, what is written of it, its features [shape=(n_features,)]."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,6 +56,11 @@ class Options:
     device: str = "auto"
     batch_size: int = 64
     unknown_score: str = UNKNOWN_SCORES[0]
+    calibration: Path | None = None
+    """A file of `calibrate`, for calibrated scores."""
+    write_logits: bool = False
+    write_features: Path | None = None
+    """Where the clips' features go, with the model's statistics (NumPy archive)."""
     skip_missing_audio: bool = False
 
 
@@ -106,24 +116,34 @@ def run(options: Options, *, track: Track = lambda items, _: items) -> Report:
     if not recordings:
         raise InputError.at(source.path, "no row has audio: nothing can be predicted")
     _check_headers(recordings, source)
-    predictor = Predictor.load(options.model, resolve_device(options.device))
-    if options.unknown_score == "mahalanobis" and predictor.openset is None:
-        raise DrumgateError(
-            f"{options.model}: holds no open-set statistics (too few training clips); "
-            "choose another --unknown-score"
-        )
+    calibration = None if options.calibration is None else load_calibration(options.calibration)
+    predictor = _predictor(options, calibration)
     heard = _Heard()
     clips = _clips(predictor, recordings, heard, track)
-    rows = dict(_predict(predictor, clips, targets, options))
+    features: dict[int, NDArray[np.float32]] = {}
+    rows = {}
+    for index, row, felt in _predict(predictor, clips, targets, options, calibration):
+        rows[index] = row
+        if options.write_features:
+            features[index] = felt
+    if options.write_features:
+        names = [target.sample_id for target in targets]
+        write_features(options.write_features, features, names, predictor)
     write_jsonl(options.output, (rows[index] for index in sorted(rows)))
 
     elapsed = time.monotonic() - started
     warnings = []
     if skipped:
         warnings.append(f"{skipped} rows have no audio and were left out (--skip-missing-audio)")
+    if calibration is not None:
+        warnings += calibration.warnings(predictor.labels)
     return Report(
         tool=TOOL,
-        inputs=[describe_file(options.model), source],
+        inputs=[
+            describe_file(options.model),
+            source,
+            *([] if calibration is None else [calibration.source]),
+        ],
         parameters={**asdict(options), "device": str(predictor.device)},
         metrics={
             "rows_predicted": len(rows),
@@ -132,10 +152,30 @@ def run(options: Options, *, track: Track = lambda items, _: items) -> Report:
             "audio_s": heard.seconds,
             "labels": list(predictor.labels),
             "unknown_score": options.unknown_score,
+            "calibration": None if calibration is None else calibration.id,
         },
         warnings=warnings,
         provenance={**provenance(), "predict_s": elapsed, "rtf": elapsed / heard.seconds},
     )
+
+
+def _predictor(options: Options, calibration: CalibrationFile | None) -> Predictor:
+    """Load the model, and see that it has what the options ask of it."""
+    predictor = Predictor.load(options.model, resolve_device(options.device))
+    if options.unknown_score == "mahalanobis" and predictor.openset is None:
+        raise DrumgateError(
+            f"{options.model}: holds no open-set statistics (too few training clips); "
+            "choose another --unknown-score"
+        )
+    if calibration is not None:
+        missing = sorted(set(predictor.labels) - calibration.record.classes.keys())
+        if missing:
+            raise InputError.at(
+                calibration.source.path,
+                f"has no entry for {', '.join(missing)}, which the model predicts",
+                field="classes",
+            )
+    return predictor
 
 
 def _targets(options: Options) -> tuple[list[Target], InputFile]:
@@ -181,7 +221,7 @@ def _require_onsets_in_windows(pack: Records[PackRow]) -> None:
             row.onset_ms,
         )
         for row, line in zip(pack.rows, pack.lines, strict=True)
-        if row.onset_ms > row.window_size_ms
+        if row.onset_ms >= row.window_size_ms  # the right end is no part of a window
     ]
     if problems:
         raise InputError(problems[:SHOWN_PROBLEMS], len(problems))
@@ -265,43 +305,65 @@ def _clips(
             onset = round(target.onset_s * rate)
             first, last = (bound * rate for bound in target.audible_s)
             start = onset - before
-            low = max(start, round(first), 0)
-            high = int(min(start + length, round(min(last, 1e9)), len(audio)))
+            low = max(start, _first_from(first), 0)
+            high = min(start + length, len(audio), _first_from(min(last, len(audio))))
             clip = np.zeros(length, dtype=np.int16)
             if high > low:
                 clip[low - start : high - start] = audio[low:high]
             yield index, clip
 
 
+def _first_from(place: float) -> int:
+    """The first sample at or after a place; floating point may put a whole number a bit late."""
+    return math.ceil(place - 1e-6)
+
+
 def _predict(
-    predictor: Predictor, clips: Iterator[Clip], targets: Sequence[Target], options: Options
-) -> Iterator[tuple[int, dict[str, Any]]]:
+    predictor: Predictor,
+    clips: Iterator[Clip],
+    targets: Sequence[Target],
+    options: Options,
+    calibration: CalibrationFile | None,
+) -> Iterator[Said]:
     batch: list[Clip] = []
     for clip in clips:
         batch.append(clip)
         if len(batch) == options.batch_size:
-            yield from _predict_batch(predictor, batch, targets, options)
+            yield from _predict_batch(predictor, batch, targets, options, calibration)
             batch = []
     if batch:
-        yield from _predict_batch(predictor, batch, targets, options)
+        yield from _predict_batch(predictor, batch, targets, options, calibration)
 
 
 def _predict_batch(
-    predictor: Predictor, batch: list[Clip], targets: Sequence[Target], options: Options
-) -> Iterator[tuple[int, dict[str, Any]]]:
+    predictor: Predictor,
+    batch: list[Clip],
+    targets: Sequence[Target],
+    options: Options,
+    calibration: CalibrationFile | None,
+) -> Iterator[Said]:
     audio = torch.from_numpy(np.stack([clip for _, clip in batch]))
     said = predictor.predict(audio, unknown_score=options.unknown_score)
+    scores: NDArray[Any] = said.scores
+    if calibration is not None:
+        # Calibrations are fitted on scores as they are written, with six digits.
+        scores = calibration.scaled(scores.astype(np.float64).round(6), predictor.labels)
     for number, (index, _) in enumerate(batch):
         row: dict[str, Any] = {
             "sample_id": targets[index].sample_id,
             "scores": {
                 label: round(float(score), 6)
-                for label, score in zip(predictor.labels, said.scores[number], strict=True)
+                for label, score in zip(predictor.labels, scores[number], strict=True)
             },
             "unknown_score": float(said.unknown[number]),
         }
+        if options.write_logits:
+            logits = zip(predictor.labels, said.logits[number], strict=True)
+            row["logits"] = {label: float(logit) for label, logit in logits}
+        if calibration is not None:
+            row["calibration"] = calibration.id
         if said.openness is not None:
             row["openness_pred"] = round(float(said.openness[number]), 6)
         if said.velocity is not None:
             row["velocity_pred"] = round(float(said.velocity[number]), 6)
-        yield index, row
+        yield index, row, said.features[number]

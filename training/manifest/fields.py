@@ -139,16 +139,25 @@ class GroundTruth(Record, frozen=True, kw_only=True):
 class Prediction(Record, frozen=True, kw_only=True):
     """What a model says of one example.
 
-    Scores lie in [0, 1]. `unknown_score` rises with how unknown the sound seems.
+    Scores lie in [0, 1]. `logits` are what the class layer gave, before any sigmoid, softmax or
+    temperature. `unknown_score` rises with how unknown the sound seems.
+    `calibration` is the id of the calibration that the scores have been through. `onset_pred` is
+    when the sound was heard, in seconds from the start of the recording, which `session_id` and
+    `audio_path` name where `sample_id` is of no example.
     """
 
     sample_id: NonEmpty
     scores: dict[str, Unit] | None = None
     probabilities: dict[str, Unit] | None = None
+    logits: dict[str, float] | None = None
     labels: tuple[NonEmpty, ...] | None = None
     openness_pred: float | None = None
     velocity_pred: float | None = None
+    onset_pred: Seconds | None = None
+    session_id: NonEmpty | None = None
+    audio_path: NonEmpty | None = None
     unknown_score: float | None = None
+    calibration: NonEmpty | None = None
 
     def __post_init__(self) -> None:
         given = (self.scores, self.probabilities, self.labels)

@@ -25,7 +25,7 @@ from typing import Final
 
 import numpy as np
 
-from training.metrics import ranking, scores
+from training.metrics import calibration_scores, onsets, ranking, scores
 from training.metrics.classification import FloatArray
 from training.metrics.resampling import (
     DRAWS_PER_BLOCK,
@@ -38,6 +38,7 @@ from training.metrics.scores import (
     AdditiveScores,
     Clips,
     ClusterScores,
+    DrawArray,
     Figures,
     IndexArray,
 )
@@ -56,7 +57,9 @@ FAMILIES: Final[Mapping[Builder, tuple[str, ...]]] = {
     ),
     scores.clip_scores: ("example_f1", "subset_accuracy", "lrap", "coverage_error"),
     ranking.precision_scores: ("map",),
-    scores.calibration_scores: ("ece", "ece_classwise", "brier"),
+    calibration_scores.calibration_scores: ("ece", "ece_classwise", "brier"),
+    calibration_scores.bucket_scores: calibration_scores.BUCKET_METRICS,
+    onsets.onset_scores: onsets.NAMES,
     scores.openness_scores: ("openness_mae", "openness_r2"),
     scores.velocity_scores: ("velocity_mae", "velocity_r2"),
     ranking.velocity_spearman: ("velocity_spearman",),
@@ -137,10 +140,12 @@ def _estimate(
     wanted = [make for make, names in FAMILIES.items() if any(name in metrics for name in names)]
     families = [[make(version, cluster, n_clusters) for make in wanted] for version in versions]
 
-    points = _subtract([_values(family, np.ones((1, n_clusters))) for family in families])
+    points = _subtract(
+        [_values(family, np.ones((1, n_clusters), dtype=np.float32)) for family in families]
+    )
     n_positive = _positives(clips, cluster, n_clusters)
     expected = n_positive.any(axis=0)
-    holds_class = (n_positive[:, expected] > 0).astype(np.float64)
+    holds_class = (n_positive[:, expected] > 0).astype(np.float32)
     blocks, missing_a_class = [], 0
     for drawn in draw_clusters(n_clusters, settings, strata):
         blocks.append(_subtract([_values(family, drawn) for family in families]))
@@ -207,7 +212,7 @@ def _check(
     return n_clusters
 
 
-def _values(families: Sequence[ClusterScores], drawn: FloatArray) -> Figures:
+def _values(families: Sequence[ClusterScores], drawn: DrawArray) -> Figures:
     return _merge([family.values(drawn) for family in families])
 
 
@@ -228,7 +233,7 @@ def _leave_one_out(
         parts = []
         step = max(1, DRAWS_PER_BLOCK // n_clusters)
         for start in range(0, len(groups), step):
-            kept = np.ones((len(groups[start : start + step]), n_clusters))
+            kept = np.ones((len(groups[start : start + step]), n_clusters), dtype=np.float32)
             for row, group in enumerate(groups[start : start + step]):
                 kept[row, group] = 0.0
             parts.append(family.values(kept))

@@ -23,7 +23,7 @@ Sources:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,7 +163,7 @@ def session_interval(
     index = np.asarray(session_index, dtype=np.intp)
     n_sessions = int(index.max()) + 1 if index.size else 0
     if n_sessions < 2:
-        return _no_interval(
+        return no_interval(
             f"an interval needs at least 2 sessions, the pack has {n_sessions}",
             confidence=confidence,
             n_sessions=n_sessions,
@@ -171,25 +171,52 @@ def session_interval(
         )
     grouped = counts.by_group(index, n_sessions)
     present = grouped.n_ref.sum(axis=0) > 0
-    rng = np.random.default_rng(seed)
-    shares = np.full(n_sessions, 1.0 / n_sessions)
     recalls: list[NDArray[np.float64]] = []
     without_a_class = 0
+    for multiplicity in draws(n_sessions, iterations, seed):
+        drawn = grouped.resampled(multiplicity)
+        recalls.append(macro(drawn).recall)
+        without_a_class += int(np.any(drawn.n_ref[:, present] <= 0, axis=1).sum())
+    return percentile_interval(
+        np.concatenate(recalls) if recalls else np.zeros(0),
+        confidence=confidence,
+        n_sessions=n_sessions,
+        without_a_class=without_a_class,
+    )
+
+
+def draws(n_sessions: int, iterations: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each session is drawn, in blocks [shape=(n_resamples, n_sessions)].
+
+    The blocks bound the memory; their sizes do not change what is drawn.
+    """
+    rng = np.random.default_rng(seed)
+    shares = np.full(n_sessions, 1.0 / n_sessions)
     left = iterations
     while left > 0:
         block = min(left, max(1, _RESAMPLE_CELLS // n_sessions))
         left -= block
-        drawn = grouped.resampled(rng.multinomial(n_sessions, shares, size=block))
-        recalls.append(macro(drawn).recall)
-        without_a_class += int(np.any(drawn.n_ref[:, present] <= 0, axis=1).sum())
-    recall = np.concatenate(recalls) if recalls else np.zeros(0)
-    defined = recall[np.isfinite(recall)]
+        yield rng.multinomial(n_sessions, shares, size=block)
+
+
+def percentile_interval(
+    values: NDArray[np.float64], *, confidence: float, n_sessions: int, without_a_class: int = 0
+) -> RecallInterval:
+    """Return the interval of resampled figures; NaN entries are counted and left out.
+
+    Args:
+        values: the figure in each resample [shape=(iterations,)].
+        confidence: share of the resamples inside the interval, 0 to 1.
+        n_sessions: how many sessions were drawn from.
+        without_a_class: resamples in which some class had no event.
+    """
+    defined = values[np.isfinite(values)]
     if not defined.size:
-        return _no_interval(
+        return no_interval(
             "no resample holds a reference event",
             confidence=confidence,
             n_sessions=n_sessions,
-            iterations=iterations,
+            iterations=len(values),
         )
     tail = (1.0 - confidence) / 2.0
     lower, upper = np.quantile(defined, [tail, 1.0 - tail])
@@ -198,9 +225,9 @@ def session_interval(
         upper=float(upper),
         confidence=confidence,
         n_sessions=n_sessions,
-        iterations=iterations,
+        iterations=len(values),
         resamples_without_a_class=without_a_class,
-        resamples_undefined=int(recall.size - defined.size),
+        resamples_undefined=int(values.size - defined.size),
     )
 
 
@@ -226,9 +253,10 @@ def _by_distance(
     return tuple(figures)
 
 
-def _no_interval(
+def no_interval(
     reason: str, *, confidence: float, n_sessions: int, iterations: int
 ) -> RecallInterval:
+    """Return the interval that there is not, with the reason."""
     return RecallInterval(
         lower=None,
         upper=None,

@@ -27,11 +27,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Generic, TypeVar
 
 EDGES = ("start", "end")
 US_PER_MS = 1_000
 US_PER_S = 1_000_000
+MAX_US = 2**53
+"""285 years: beyond it a float does not tell whole microseconds apart."""
 
 RESERVE = 4
 """Rows held a place in a stratum: spares for those whose other labels are full already."""
@@ -78,7 +81,8 @@ def layout_from_ms(
     """Make a layout from milliseconds.
 
     Raises:
-        ValueError: a time is not finite or finer than a microsecond, or the layout makes no sense.
+        ValueError: a time is not finite, too long or finer than a microsecond, or the layout makes
+            no sense.
     """
     return WindowLayout(
         window_us=whole_microseconds(window_ms, "window"),
@@ -93,6 +97,8 @@ def whole_microseconds(time_ms: float, name: str) -> int:
     """Milliseconds as whole microseconds, refused when that would not be the same time."""
     if not math.isfinite(time_ms):
         raise ValueError(f"{name} must be a finite number of milliseconds")
+    if abs(time_ms) * US_PER_MS > MAX_US:
+        raise ValueError(f"{name} must not exceed {MAX_US / US_PER_MS:g} ms")
     time_us = round(time_ms * US_PER_MS)
     if abs(time_us - time_ms * US_PER_MS) > 1e-6 * max(1.0, abs(time_ms)):
         raise ValueError(f"{name} must be a whole number of microseconds (got {time_ms} ms)")
@@ -136,7 +142,12 @@ def placements(onset_s: float, layout: WindowLayout) -> Iterator[Placement]:
     Yields:
         Placements by offset, then window, then edge. Only windows near enough are visited, so
         the cost does not grow with ``window / hop``.
+
+    Raises:
+        ValueError: the onset is negative, not finite or beyond `MAX_US`.
     """
+    if not 0 <= onset_s * US_PER_S <= MAX_US:
+        raise ValueError(f"an onset must lie between 0 and {MAX_US / US_PER_S:g} s, got {onset_s}")
     onset_us = round(onset_s * US_PER_S)
     for offset_us in layout.offsets_us:
         for index in _windows_near_an_edge(onset_us, offset_us, layout):
@@ -154,7 +165,7 @@ def placements(onset_s: float, layout: WindowLayout) -> Iterator[Placement]:
                     )
 
 
-def _windows_near_an_edge(onset_us: int, offset_us: int, layout: WindowLayout) -> list[int]:
+def _windows_near_an_edge(onset_us: int, offset_us: int, layout: WindowLayout) -> Iterable[int]:
     """Windows that contain the onset and may have an edge within the margin of it.
 
     The windows near the start edge are the last ones of the range, those near the end edge the
@@ -163,8 +174,8 @@ def _windows_near_an_edge(onset_us: int, offset_us: int, layout: WindowLayout) -
     inside = windows_containing(onset_us, offset_us, layout)
     reach = layout.margin_us // layout.hop_us + 1
     if len(inside) <= 2 * reach:
-        return list(inside)
-    return [*inside[:reach], *inside[-reach:]]
+        return inside
+    return chain(inside[:reach], inside[-reach:])
 
 
 def sampling_key(seed: int, sample_id: str) -> int:

@@ -289,8 +289,8 @@ def _explain(
     criteria: Criteria,
 ) -> tuple[Reason, str]:
     if distance_ms is not None and abs(distance_ms) <= criteria.tolerance_ms:
-        when = "later" if distance_ms > 0 else "earlier"
-        return "timing_miss", f"a true {label} lies {abs(distance_ms):g} ms {when}"
+        when = f"{abs(distance_ms):g} ms {'later' if distance_ms > 0 else 'earlier'}"
+        return "timing_miss", f"a true {label} lies {when if distance_ms else 'at the same time'}"
     if strange := _out_of_vocabulary(example, label, criteria.vocabulary):
         return "out_of_vocabulary", strange
     score = scores[label]

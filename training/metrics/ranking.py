@@ -26,46 +26,69 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from training.metrics.classification import BoolArray, FloatArray
-from training.metrics.scores import Clips, Figures, IndexArray
+from training.metrics.resampling import DRAWS_PER_BLOCK
+from training.metrics.scores import Clips, DrawArray, Figures, IndexArray, whole
 
-_CELLS_PER_BLOCK: Final = 400_000
+_RESAMPLES_PER_BLOCK: Final = 256
+# What is added up at a time should stay in the processor's cache.
+_CELLS_PER_TILE: Final = 131_072
+_CLIPS_PER_BLOCK: Final = 100_000
+_STRIDE: Final = 32
+_EXACT_IN_FLOAT32: Final = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Ranking:
-    """One class in descending order of score, cut after each tie group that holds a positive."""
+    """One class in descending order of score, cut after each tie group that holds a positive.
 
-    everything: Any
-    """Weight of all clips per stretch, sparse [shape=(n_stretches, n_clusters)]."""
-    positives: Any
-    """Weight of the positives per stretch, sparse [shape=(n_stretches, n_clusters)]."""
+    The stretches come in tiles: for each, the weight of all clips and that of the
+    positives per stretch, both sparse [shape=(n_stretches, n_clusters)].
+    """
 
-    def average_precision(self, drawn: FloatArray) -> FloatArray:
-        """Average precision in each resample [shape=(n_resamples,)]."""
-        result = np.full(drawn.shape[0], np.nan)
-        n_stretches = self.positives.shape[0]
-        if n_stretches == 0:
-            return result
-        step = max(1, _CELLS_PER_BLOCK // n_stretches)
-        for start in range(0, drawn.shape[0], step):
-            chosen = np.ascontiguousarray(drawn[start : start + step].T)
-            hits = self.positives @ chosen
-            hits_above = np.cumsum(hits, axis=0)
-            all_above = np.cumsum(self.everything @ chosen, axis=0)
-            precision = np.divide(
-                hits_above, all_above, out=np.zeros_like(hits_above), where=all_above > 0
-            )
-            total = hits_above[-1]
-            np.divide(
-                (hits * precision).sum(axis=0),
-                total,
-                out=result[start : start + step],
-                where=total > 0,
-            )
+    tiles: tuple[tuple[Any, Any], ...]
+
+    def average_precision(self, chosen: DrawArray) -> FloatArray:
+        """Average precision in each resample [shape=(n_resamples,)].
+
+        Args:
+            chosen: how often each cluster was drawn [shape=(n_clusters, n_resamples)].
+        """
+        n_resamples = chosen.shape[1]
+        result = np.full(n_resamples, np.nan)
+        area = np.zeros(n_resamples)
+        hits_above: Any = np.zeros(n_resamples)
+        all_above: Any = np.zeros(n_resamples)
+        for everything, positives in self.tiles:
+            hits = positives @ chosen
+            found, said = running_sum(hits.copy()), running_sum(everything @ chosen)
+            found += hits_above.astype(found.dtype)
+            said += all_above.astype(said.dtype)
+            hits_above, all_above = found[-1].copy(), said[-1].copy()
+            # Where nothing was drawn yet there are no hits either.
+            np.maximum(said, np.finfo(np.float32).tiny, out=said)
+            precision = found.astype(np.float64)
+            precision /= said
+            precision *= hits
+            area += precision.sum(axis=0)
+        np.divide(area, hits_above, out=result, where=hits_above > 0)
         return result
+
+
+def running_sum(values: NDArray[Any]) -> NDArray[Any]:
+    """Sum down the first axis, in place; rows are added to rows, which is quicker than cumsum."""
+    whole_runs = len(values) // _STRIDE * _STRIDE
+    runs = values[:whole_runs].reshape(-1, _STRIDE, *values.shape[1:])
+    for row in range(1, _STRIDE):
+        runs[:, row] += runs[:, row - 1]
+    for run in range(1, len(runs)):
+        runs[run] += runs[run - 1, -1]
+    for row in range(max(whole_runs, 1), len(values)):
+        values[row] += values[row - 1]
+    return values
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +98,15 @@ class PrecisionScores:
     rankings: tuple[_Ranking, ...]
     clusters: BoolArray
 
-    def values(self, drawn: FloatArray) -> Figures:
+    def values(self, drawn: DrawArray) -> Figures:
         """See `training.metrics.scores.ClusterScores.values`."""
-        each = np.column_stack([ranking.average_precision(drawn) for ranking in self.rankings])
+        blocks = []
+        for start in range(0, len(drawn), _RESAMPLES_PER_BLOCK):
+            chosen = np.ascontiguousarray(drawn[start : start + _RESAMPLES_PER_BLOCK].T)
+            blocks.append(
+                np.column_stack([ranking.average_precision(chosen) for ranking in self.rankings])
+            )
+        each = np.concatenate(blocks)
         present = np.isfinite(each)
         n_present = present.sum(axis=1)
         mean = np.full(each.shape[0], np.nan)
@@ -108,69 +137,125 @@ def _ranking(clips: Clips, column: int, cluster: IndexArray, n_clusters: int) ->
     n_stretches = int(group_has_positive.sum())
     counted = stretch < n_stretches
 
+    weight = _compact(clips.weight, cluster, order, n_clusters)
+
     def table(rows: BoolArray) -> Any:
         chosen = order[rows]
-        entries = (clips.weight[chosen], (stretch[rows], cluster[chosen]))
+        entries = (weight[chosen], (stretch[rows], cluster[chosen]))
         return sparse.coo_array(entries, shape=(n_stretches, n_clusters)).tocsr()
 
-    return _Ranking(everything=table(counted), positives=table(truth))
+    everything, positives = table(counted), table(truth)
+    at_once = min(_RESAMPLES_PER_BLOCK, max(1, DRAWS_PER_BLOCK // n_clusters))
+    rows = _CELLS_PER_TILE // at_once
+    tiles = [slice(start, start + rows) for start in range(0, n_stretches, rows)]
+    return _Ranking(tiles=tuple((everything[tile], positives[tile]) for tile in tiles))
+
+
+def _compact(
+    weight: FloatArray, cluster: IndexArray, which: IndexArray, n_clusters: int
+) -> FloatArray | DrawArray:
+    """Weights as float32 where that adds them up without rounding, however clusters are drawn."""
+    heaviest = np.bincount(cluster[which], weights=weight[which], minlength=1).max()
+    exact = heaviest * n_clusters < _EXACT_IN_FLOAT32 and whole(weight[which])
+    return weight.astype(np.float32) if exact else weight
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Side:
+    """One of the two values that are ranked; clips stand from the lowest value to the highest."""
+
+    cluster: IndexArray
+    weight: FloatArray | None
+    """None = all 1."""
+    starts: IndexArray | None
+    """Where each group of tied clips starts; None = no ties."""
+
+    def weights(self, drawn: DrawArray) -> FloatArray:
+        """Weights of the clips in each resample [shape=(n_resamples, n_clips)]."""
+        found = drawn.take(self.cluster, axis=1, mode="clip").astype(np.float64)
+        if self.weight is not None:
+            found *= self.weight
+        return found
+
+    def sums(self, ascending: FloatArray) -> FloatArray:
+        """Add up each tie group, ``(n_resamples, n_clips) -> (n_resamples, n_groups)``."""
+        if self.starts is None:
+            return ascending
+        return np.asarray(np.add.reduceat(ascending, self.starts, axis=1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpearmanScores:
-    """Spearman's rho between a reference value and its prediction."""
+    """Spearman's rho between a reference value x and its prediction y.
+
+    With clips of weight w, tie groups of weight W, their sum N, and mid-ranks r less N/2:
+    sum(w r²) = (N³ - sum(W³)) / 12 on each side, and as sum(w r) = 0, sum(w r_x r_y) is
+    sum(w r_y (C_x - W_x/2)) with C_x the running sum of W_x.
+    """
 
     name: str
-    weight: FloatArray
-    cluster: IndexArray
-    sides: tuple[IndexArray, IndexArray]
-    """The tie group of each clip, in ascending order of value, for reference and prediction."""
+    sides: tuple[_Side, _Side]
+    across: IndexArray
+    """The tie group in y of each clip, in the order of x."""
     clusters: BoolArray
 
-    def values(self, drawn: FloatArray) -> Figures:
+    def values(self, drawn: DrawArray) -> Figures:
         """See `training.metrics.scores.ClusterScores.values`."""
-        rho = np.full(drawn.shape[0], np.nan)
-        n_clips = len(self.weight)
-        step = max(1, _CELLS_PER_BLOCK // max(n_clips, 1))
-        for start in range(0, drawn.shape[0] if n_clips else 0, step):
-            weight = drawn[start : start + step][:, self.cluster] * self.weight
-            x, y = (self._centred_ranks(weight, groups) for groups in self.sides)
-            covariance = (weight * x * y).sum(axis=1)
-            spread = np.sqrt((weight * x * x).sum(axis=1) * (weight * y * y).sum(axis=1))
-            np.divide(covariance, spread, out=rho[start : start + step], where=spread > 0)
+        rho = np.full(len(drawn), np.nan)
+        step = max(1, _CLIPS_PER_BLOCK // max(len(self.across), 1))
+        for start in range(0, len(drawn) if len(self.across) else 0, step):
+            rho[start : start + step] = self._rho(drawn[start : start + step])
         return Figures(overall={f"{self.name}_spearman": np.clip(rho, -1.0, 1.0)})
 
-    def _centred_ranks(self, weight: FloatArray, groups: IndexArray) -> FloatArray:
-        n_groups = int(groups.max()) + 1
-        rows = np.arange(weight.shape[0])[:, None] * n_groups
-        sums = np.bincount(
-            (rows + groups).ravel(), weights=weight.ravel(), minlength=weight.shape[0] * n_groups
-        ).reshape(-1, n_groups)
-        middle = np.cumsum(sums, axis=1) - sums / 2.0
-        # The mean mid-rank is half the total weight, whatever the ties.
-        centred: FloatArray = middle - sums.sum(axis=1, keepdims=True) / 2.0
-        return centred[:, groups]
+    def _rho(self, drawn: DrawArray) -> FloatArray:
+        x, y = self.sides
+        clips = x.weights(drawn)
+        of_x, of_y = x.sums(clips), y.sums(y.weights(drawn))
+        ranks = np.cumsum(of_y, axis=1)
+        total = ranks[:, -1].copy()
+        ranks -= 0.5 * of_y
+        ranks -= 0.5 * total[:, None]
+        weighted = ranks.take(self.across, axis=1, mode="clip")
+        weighted *= clips
+        weighted = x.sums(weighted)
+        covariance = _dot(weighted, np.cumsum(of_x, axis=1)) - 0.5 * _dot(weighted, of_x)
+        spreads = [total**3 - _dot(each, each * each) for each in (of_x, of_y)]
+        # A constant side leaves rounding dust here, not a spread.
+        defined = np.minimum(*spreads) > 1e-13 * total**3
+        scale = np.sqrt(np.abs(spreads[0])) * np.sqrt(np.abs(spreads[1]))
+        rho = np.full(len(drawn), np.nan)
+        np.divide(12.0 * covariance, scale, out=rho, where=defined)
+        return rho
+
+
+def _dot(left: FloatArray, right: FloatArray) -> FloatArray:
+    return np.asarray(np.einsum("ij,ij->i", left, right))
 
 
 def velocity_spearman(clips: Clips, cluster: IndexArray, n_clusters: int) -> SpearmanScores:
     """Prepare Spearman's rho of velocity."""
-    return _spearman("velocity", clips.velocity, clips.velocity_pred, clips, cluster, n_clusters)
-
-
-def _spearman(
-    name: str,
-    truth: FloatArray,
-    guess: FloatArray,
-    clips: Clips,
-    cluster: IndexArray,
-    n_clusters: int,
-) -> SpearmanScores:
+    truth, guess = clips.velocity, clips.velocity_pred
     both = np.flatnonzero(np.isfinite(truth) & np.isfinite(guess) & (clips.weight > 0))
-    sides = tuple(np.unique(values[both], return_inverse=True)[1] for values in (truth, guess))
+    weight = None if (clips.weight[both] == 1.0).all() else clips.weight[both]
+    orders: list[IndexArray] = []
+    groups: list[IndexArray] = []
+    sides: list[_Side] = []
+    for values in (truth[both], guess[both]):
+        order = np.argsort(values, kind="stable")
+        fresh = np.r_[True, np.diff(values[order]) > 0][: len(order)]
+        group = np.empty(len(order), dtype=np.intp)
+        group[order] = np.cumsum(fresh) - 1
+        side = _Side(
+            cluster=cluster[both][order],
+            weight=None if weight is None else weight[order],
+            starts=None if fresh.all() else np.flatnonzero(fresh),
+        )
+        orders.append(order)
+        groups.append(group)
+        sides.append(side)
     return SpearmanScores(
-        name=name,
-        weight=clips.weight[both],
-        cluster=cluster[both],
+        name="velocity",
         sides=(sides[0], sides[1]),
+        across=groups[1][orders[0]],
         clusters=np.bincount(cluster[both], minlength=n_clusters) > 0,
     )

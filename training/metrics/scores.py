@@ -19,10 +19,6 @@ Conventions:
     - ``lrap``: label ranking average precision; 1 for a clip where no label or every label is true.
     - ``coverage_error``: how far down the ranking one must go to cover all true labels; 0 for a
       clip without a true label. Tied labels take the worst rank, in both.
-    - ``ece``: expected calibration error over all annotated cells pooled,
-      sum over 15 equal bins of |sum(score - truth)| / n. ``ece_classwise``: the mean of the
-      per-class values over the classes with reference events.
-    - ``brier``: mean of (score - truth)² over annotated cells.
     - ``openness_mae``, ``openness_r2`` (1 - SSE/SST), ``velocity_mae``: over the clips that have
       both the reference and the prediction.
 
@@ -31,17 +27,18 @@ Empty input:
 
 Sources:
     Tsoumakas, Katakis, Vlahavas (2010), "Mining multi-label data" (example F1, LRAP, coverage);
-    Naeini, Cooper, Hauskrecht (2015) (ECE); Brier (1950). Checked against scikit-learn.
+    Checked against scikit-learn.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from training.metrics.classification import (
     BoolArray,
@@ -54,15 +51,22 @@ from training.metrics.classification import (
 )
 
 IndexArray = NDArray[np.intp]
+DrawArray = NDArray[np.float32]
+"""How often each cluster was drawn, whole numbers."""
 CALIBRATION_BINS: Final = 15
+BUCKETS: Final = ("ghost", "light", "medium", "accent")
+"""Dynamic buckets, from soft to loud."""
+N_ONSET_COUNTS: Final = 4
 _CLIPS_PER_BLOCK: Final = 16_384
+_EXACT_IN_FLOAT32: Final = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clips:
     """Reference and predictions of a set of clips, row by row.
 
-    `openness` and `velocity` and their predictions are NaN where a clip has none.
+    `openness` and `velocity` and their predictions are NaN where a clip has none. `bucket` and
+    `onsets` may be left away: no clip has any then.
     """
 
     labels: tuple[str, ...]
@@ -81,15 +85,27 @@ class Clips:
     openness_pred: FloatArray
     velocity: FloatArray
     velocity_pred: FloatArray
+    bucket: IndexArray = field(default_factory=lambda: np.empty(0, dtype=np.intp))
+    """Index into `BUCKETS`, -1 where a clip has none [shape=(n_clips,)]."""
+    onsets: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, dtype=np.int32))
+    """What `training.metrics.onsets.onset_counts` gives [shape=(n_clips, n_classes, 4)]."""
 
     def __post_init__(self) -> None:
         shape = self.truth.shape
+        if not self.bucket.size:
+            object.__setattr__(self, "bucket", np.full(shape[:1], -1, dtype=np.intp))
+        if not self.onsets.size:
+            nothing = np.broadcast_to(np.int32(0), (*shape, N_ONSET_COUNTS))
+            object.__setattr__(self, "onsets", nothing)
         if len(shape) != 2 or shape[1] != len(self.labels):
             raise ValueError(f"truth {shape} must be (n_clips, {len(self.labels)})")
         for name in ("scores", "predicted", "annotated"):
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} {getattr(self, name).shape} must have shape {shape}")
-        for name in ("weight", "openness", "openness_pred", "velocity", "velocity_pred"):
+        if self.onsets.shape != (*shape, N_ONSET_COUNTS):
+            raise ValueError(f"onsets {self.onsets.shape} must have shape {(*shape, 4)}")
+        columns = ("weight", "openness", "openness_pred", "velocity", "velocity_pred", "bucket")
+        for name in columns:
             if getattr(self, name).shape != shape[:1]:
                 raise ValueError(f"{name} {getattr(self, name).shape} must have shape {shape[:1]}")
         if not np.all(np.isfinite(self.scores)):
@@ -126,7 +142,7 @@ class ClusterScores(Protocol):
         """The clusters that contribute anything [shape=(n_clusters,)]."""
         ...
 
-    def values(self, drawn: FloatArray) -> Figures:
+    def values(self, drawn: DrawArray) -> Figures:
         """Figures of resamples; `drawn` counts the draws [shape=(n_resamples, n_clusters)]."""
         ...
 
@@ -135,22 +151,39 @@ class ClusterScores(Protocol):
 class AdditiveScores:
     """Figures that are functions of sums over clusters."""
 
-    sums: FloatArray
-    """One row of sums a cluster [shape=(n_clusters, n_sums)]."""
+    sums: FloatArray | DrawArray | sparse.csr_array
+    """One row of sums a cluster [shape=(n_clusters, n_sums)], as `compact` gives it."""
     finish: Callable[[FloatArray], Figures]
     """Turns summed rows [shape=(n_resamples, n_sums)] into figures."""
     clusters: BoolArray
 
-    def values(self, drawn: FloatArray) -> Figures:
+    def values(self, drawn: DrawArray) -> Figures:
         """See `ClusterScores.values`."""
-        return self.finish(drawn @ self.sums)
+        if isinstance(self.sums, np.ndarray):
+            return self.finish((drawn @ self.sums).astype(np.float64, copy=False))
+        # Cluster by cluster: a row of draws is read once and added where it belongs.
+        draws = np.ascontiguousarray(drawn.T, dtype=np.float64)
+        return self.finish(np.ascontiguousarray((self.sums.T @ draws).T))
 
     def without(self, left_out: slice) -> Figures:
         """Figures with one cluster left out at a time, for each cluster of the slice."""
-        total = self.sums.sum(axis=0)
-        rest = total - self.sums[left_out]
+        total = self.sums.sum(axis=0, dtype=np.float64)
+        rows = self.sums[left_out]
+        rest = total - (rows if isinstance(rows, np.ndarray) else rows.toarray())
         # What should cancel to zero must not leave a denominator of 1e-17.
         return self.finish(np.where(np.abs(rest) <= 1e-12 * np.abs(total), 0.0, rest))
+
+
+def compact(sums: FloatArray) -> FloatArray | DrawArray:
+    """Sums as float32 where that adds them up without rounding, however clusters are drawn."""
+    most = float(sums.max(initial=0.0)) * len(sums)
+    exact = most < _EXACT_IN_FLOAT32 and sums.min(initial=0.0) >= 0 and whole(sums)
+    return sums.astype(np.float32) if exact else sums
+
+
+def whole(values: FloatArray) -> bool:
+    """Say whether all of these are whole numbers."""
+    return bool((values == np.trunc(values)).all())
 
 
 def count_scores(clips: Clips, cluster: IndexArray, n_clusters: int) -> AdditiveScores:
@@ -168,7 +201,7 @@ def count_scores(clips: Clips, cluster: IndexArray, n_clusters: int) -> Additive
         clips.truth, clips.predicted, weights=clips.weight, annotated=clips.annotated
     ).by_group(cluster, n_clusters)
     cells = (clips.annotated.sum(axis=1) * clips.weight)[:, None]
-    sums = np.hstack([counts.tp, counts.fp, counts.fn, _sum_clusters(cells, cluster, n_clusters)])
+    sums = np.hstack([counts.tp, counts.fp, counts.fn, sum_clusters(cells, cluster, n_clusters)])
 
     def finish(totals: FloatArray) -> Figures:
         tp, fp, fn, n_cells = np.split(totals, [n_classes, 2 * n_classes, 3 * n_classes], axis=1)
@@ -182,7 +215,7 @@ def count_scores(clips: Clips, cluster: IndexArray, n_clusters: int) -> Additive
                 "micro_f1": micros.f1,
                 "micro_precision": micros.precision,
                 "micro_recall": micros.recall,
-                "hamming_loss": _ratio((fp + fn).sum(axis=1), n_cells[:, 0]),
+                "hamming_loss": ratio((fp + fn).sum(axis=1), n_cells[:, 0]),
             },
             per_class={
                 "f1": figures.f1,
@@ -191,7 +224,7 @@ def count_scores(clips: Clips, cluster: IndexArray, n_clusters: int) -> Additive
             },
         )
 
-    return AdditiveScores(sums=sums, finish=finish, clusters=sums[:, -1] > 0)
+    return AdditiveScores(sums=compact(sums), finish=finish, clusters=sums[:, -1] > 0)
 
 
 def clip_scores(clips: Clips, cluster: IndexArray, n_clusters: int) -> AdditiveScores:
@@ -203,57 +236,16 @@ def clip_scores(clips: Clips, cluster: IndexArray, n_clusters: int) -> AdditiveS
         block = clips.rows(rows)
         heard = np.where(block.annotated.any(axis=1), block.weight, 0.0)
         columns = np.column_stack([*_clip_figures(block), np.ones(len(block))]) * heard[:, None]
-        sums += _sum_clusters(columns, cluster[rows], n_clusters)
+        sums += sum_clusters(columns, cluster[rows], n_clusters)
 
     def finish(totals: FloatArray) -> Figures:
         return Figures(
             overall={
-                name: _ratio(totals[:, column], totals[:, -1]) for column, name in enumerate(names)
+                name: ratio(totals[:, column], totals[:, -1]) for column, name in enumerate(names)
             }
         )
 
     return AdditiveScores(sums=sums, finish=finish, clusters=sums[:, -1] > 0)
-
-
-def calibration_scores(clips: Clips, cluster: IndexArray, n_clusters: int) -> AdditiveScores:
-    """Prepare the expected calibration error and the Brier score, overall and per class."""
-    n_classes, bins = len(clips.labels), CALIBRATION_BINS
-    width = n_classes * (bins + 3)
-    weight = np.where(clips.annotated, clips.weight[:, None], 0.0)
-    gap = clips.scores - clips.truth
-    column = np.arange(n_classes)
-    base = cluster[:, None] * width
-    sums = np.zeros(n_clusters * width)
-    parts = (
-        (column * bins + np.minimum((clips.scores * bins).astype(np.intp), bins - 1), weight * gap),
-        (n_classes * bins + column, weight * gap**2),
-        (n_classes * (bins + 1) + column, weight),
-        (n_classes * (bins + 2) + column, weight * clips.truth),
-    )
-    for place, value in parts:
-        sums += np.bincount(
-            (base + place).ravel(), weights=value.ravel(), minlength=n_clusters * width
-        )
-
-    def finish(totals: FloatArray) -> Figures:
-        gaps, errors, cells, n_ref = np.split(
-            totals, [n_classes * bins, n_classes * (bins + 1), n_classes * (bins + 2)], axis=1
-        )
-        gaps = gaps.reshape(-1, n_classes, bins)
-        n_cells = cells.sum(axis=1)
-        ece = _ratio(np.abs(gaps).sum(axis=2), cells)
-        return Figures(
-            overall={
-                "ece": _ratio(np.abs(gaps.sum(axis=1)).sum(axis=1), n_cells),
-                "ece_classwise": _mean_where(ece, n_ref > 0),
-                "brier": _ratio(errors.sum(axis=1), n_cells),
-            },
-            per_class={"ece": ece, "brier": _ratio(errors, cells)},
-        )
-
-    table = sums.reshape(n_clusters, width)
-    heard = table[:, n_classes * (bins + 1) : n_classes * (bins + 2)].sum(axis=1) > 0
-    return AdditiveScores(sums=table, finish=finish, clusters=heard)
 
 
 def openness_scores(clips: Clips, cluster: IndexArray, n_clusters: int) -> AdditiveScores:
@@ -282,17 +274,17 @@ def _value_scores(
     # R² does not change when truth is shifted; centring keeps sum(y²) - sum(y)²/n exact.
     value = np.where(both, value - (value[both].mean() if both.any() else 0.0), 0.0)
     columns = np.column_stack([np.ones_like(value), np.abs(error), error**2, value, value**2])
-    sums = _sum_clusters(columns * weight[:, None], cluster, n_clusters)
+    sums = sum_clusters(columns * weight[:, None], cluster, n_clusters)
 
     def finish(totals: FloatArray) -> Figures:
         n, absolute, squared, total, total_squared = totals.T
-        spread = total_squared - _ratio(total**2, n)
+        spread = total_squared - ratio(total**2, n)
         # A constant reference leaves rounding dust here, not a spread.
         spread = np.where(spread > 1e-12 * np.maximum(n, 1e-300), spread, 0.0)
         return Figures(
             overall={
-                f"{name}_mae": _ratio(absolute, n),
-                f"{name}_r2": 1.0 - _ratio(squared, spread),
+                f"{name}_mae": ratio(absolute, n),
+                f"{name}_r2": 1.0 - ratio(squared, spread),
             }
         )
 
@@ -304,7 +296,7 @@ def _clip_figures(clips: Clips) -> tuple[FloatArray, FloatArray, FloatArray, Flo
     truth = clips.truth & clips.annotated
     counts = clip_counts(clips.truth, clips.predicted, annotated=clips.annotated)
     tp, wrong = counts.tp.sum(axis=1), (counts.fp + counts.fn).sum(axis=1)
-    example_f1 = np.where(2 * tp + wrong > 0, _ratio(2 * tp, 2 * tp + wrong), 1.0)
+    example_f1 = np.where(2 * tp + wrong > 0, ratio(2 * tp, 2 * tp + wrong), 1.0)
 
     n_true, n_known = truth.sum(axis=1), clips.annotated.sum(axis=1)
     precision = np.zeros(len(clips))
@@ -321,17 +313,19 @@ def _clip_figures(clips: Clips) -> tuple[FloatArray, FloatArray, FloatArray, Flo
     return example_f1, (wrong == 0).astype(np.float64), lrap, coverage
 
 
-def _sum_clusters(columns: FloatArray, cluster: IndexArray, n_clusters: int) -> FloatArray:
+def sum_clusters(columns: NDArray[Any], cluster: IndexArray, n_clusters: int) -> FloatArray:
+    """Add up the rows of each cluster, ``(n_clips, n_columns) -> (n_clusters, n_columns)``."""
     return np.column_stack(
         [np.bincount(cluster, weights=column, minlength=n_clusters) for column in columns.T]
     )
 
 
-def _mean_where(values: FloatArray, present: BoolArray) -> FloatArray:
-    return _ratio(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1).astype(float))
+def mean_where(values: FloatArray, present: BoolArray) -> FloatArray:
+    """Mean over the last axis of what is present; NaN where nothing is."""
+    return ratio(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1).astype(float))
 
 
-def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Quotient, NaN where the denominator is zero."""
     result = np.full(np.broadcast_shapes(numerator.shape, denominator.shape), np.nan)
     np.divide(numerator, denominator, out=result, where=denominator != 0)

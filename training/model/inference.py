@@ -220,6 +220,10 @@ class ClipPredictions:
     openness: NDArray[np.float32] | None
     unknown: NDArray[np.float32]
     """[shape=(batch,)], higher = more unknown."""
+    logits: NDArray[np.float32]
+    """As the class layer gives them, without temperature [shape=(batch, n_classes)]."""
+    features: NDArray[np.float32]
+    """What the class layer sees [shape=(batch, n_features)]."""
 
 
 class Predictor:
@@ -295,4 +299,18 @@ class Predictor:
             velocity=heads.get("velocity"),
             openness=heads.get("openness"),
             unknown=unknown.cpu().numpy(),
+            logits=out["logits"].float().cpu().numpy(),
+            features=out["features"].float().cpu().numpy(),
         )
+
+    def statistics(self) -> dict[str, NDArray[np.float32]]:
+        """Return the class layer and, where the model has them, the open-set statistics.
+
+        `weight` [shape=(n_classes, n_features)], `bias` [shape=(n_classes,)] and the arrays of
+        `OpenSet`.
+        """
+        layer = self.model.cnn.classes
+        found = {"weight": layer.weight, "bias": layer.bias}
+        if self.openset is not None:
+            found |= self.openset.as_dict()
+        return {name: value.detach().float().cpu().numpy() for name, value in found.items()}

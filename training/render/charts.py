@@ -1,212 +1,224 @@
-"""Plots as inline SVG: what people would rather look at than read.
+"""Plots with a row a label, as inline SVG: bars, intervals, and one figure against its limit.
 
-Every function takes plain numbers and returns safe markup; text that comes from data is escaped.
-Colours are CSS classes, so that a plot follows the page's light or dark scheme.
+Every function takes plain figures and returns safe markup. Colours are CSS classes, so that a plot
+follows the page's light or dark scheme.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from training.errors import printable
+from training.render.svg import PLOT_END, ROWS, Scale, axis, fluid, gate, label, nothing, tag, text
+from training.render.svg import ticks as round_ticks
 from training.render.text import figure
 
-WIDTH = 720
-LABEL = 200
-ROW = 22
-
-
-def _text(x: float, y: float, content: object, extra: str = "") -> Markup:
-    return Markup('<text x="{:.1f}" y="{:.1f}" {}>{}</text>').format(
-        x, y, Markup(extra), printable(str(content))
-    )
-
-
-def _svg(height: float, title: str, body: Sequence[str], width: float = WIDTH) -> Markup:
-    return Markup(
-        '<svg viewBox="0 0 {w:.0f} {h:.0f}" width="{w:.0f}" height="{h:.0f}" role="img"'
-        ' aria-label="{}" class="plot">{}</svg>'
-    ).format(printable(title), Markup("").join(body), w=width, h=height)
-
-
-def _rect(x: float, y: float, width: float, height: float, name: str, tip: str) -> Markup:
-    return Markup(
-        '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" class="{}">'
-        "<title>{}</title></rect>"
-    ).format(x, y, max(width, 0.0), height, name, printable(tip))
+ROW: Final = 22
+TOP: Final = 18
 
 
 def bars(
-    rows: Mapping[str, Mapping[str, float]], parts: Sequence[str], title: str, line: float = 0
+    rows: Mapping[str, Mapping[str, float | None]],
+    parts: Sequence[str],
+    caption: str,
+    line: float | None = None,
+    *,
+    share: bool = False,
+    unit: str = "",
 ) -> Markup:
     """Draw one stacked horizontal bar a label.
 
     Args:
-        rows: label → part → amount.
+        rows: label → part → amount; None counts as 0.
         parts: the parts in the order in which they are stacked; the n-th gets class `s<n>`.
-        title: what the plot shows, for those who do not see it.
-        line: where to draw the gate, in the unit of the amounts; 0 for none.
+        caption: what the plot shows; stands above it.
+        line: where the gate stands, in the unit of the amounts; None for none.
+        share: draw every bar at full length, parts as shares of it, the sum beside it.
+        unit: of the amounts.
+
+    Without a row there is a sentence instead of a plot.
     """
-    sums = {label: sum(row.get(part, 0) or 0 for part in parts) for label, row in rows.items()}
-    top = max([*sums.values(), line, 1e-12])
-    scale = (WIDTH - LABEL - 70) / top
-    body: list[str] = []
-    for index, (label, row) in enumerate(rows.items()):
-        y, x = index * ROW + 4, float(LABEL)
-        body.append(_text(LABEL - 8, y + 13, label, 'text-anchor="end"'))
-        for number, part in enumerate(parts):
-            amount = row.get(part, 0) or 0
-            tip = f"{label} {part}: {figure(amount)}"
-            body.append(_rect(x, y, amount * scale, ROW - 7, f"s{number}", tip))
-            x += amount * scale
-        body.append(_text(x + 6, y + 13, figure(sums[label]), 'class="value"'))
-    height = len(rows) * ROW + 6
-    if line:
-        body.append(_vertical(LABEL + line * scale, height, f"gate {figure(line)}"))
-    return _svg(height, title, body)
-
-
-def forest(rows: Sequence[Mapping[str, Any]], title: str, line: float | None = None) -> Markup:
-    """Draw point estimates with their intervals on [0, 1], and the gate as a line.
-
-    Each row holds `label`, `point`, `lower`, `upper`; the bounds may be None.
-    """
-    scale = WIDTH - LABEL - 80
-    body: list[str] = [_axis(len(rows) * ROW + 4, scale)]
-    for index, row in enumerate(rows):
-        y = index * ROW + ROW / 2
-        body.append(_text(LABEL - 8, y + 4, row["label"], 'text-anchor="end"'))
-        if row["point"] is None:
-            body.append(_text(LABEL + 4, y + 4, "not measured", 'class="muted"'))
-            continue
-        if row["lower"] is not None:
-            body.append(
-                Markup(
-                    '<line x1="{:.1f}" x2="{:.1f}" y1="{y:.1f}" y2="{y:.1f}" class="ci"/>'
-                ).format(LABEL + row["lower"] * scale, LABEL + row["upper"] * scale, y=y)
-            )
-        body.append(
-            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4" class="s0"/>').format(
-                LABEL + row["point"] * scale, y
-            )
-        )
-        body.append(_text(LABEL + scale + 10, y + 4, figure(row["point"]), 'class="value"'))
-    height = len(rows) * ROW + 24
-    if line is not None:
-        body.append(_vertical(LABEL + line * scale, height - 20, f"gate {figure(line)}"))
-    return _svg(height, title, body)
-
-
-def curve(
-    x: Sequence[float], y: Sequence[float], title: str, labels: tuple[str, str], point: Any = None
-) -> Markup:
-    """Draw a curve in the unit square, with the operating point where one is given as (x, y)."""
-    side, left, top = 260, 44, 10
-    path = " ".join(
-        f"{left + a * side:.1f},{top + (1 - b) * side:.1f}" for a, b in zip(x, y, strict=True)
-    )
-    body: list[str] = [
-        _rect(left, top, side, side, "frame", ""),
-        Markup('<line x1="{}" y1="{}" x2="{}" y2="{}" class="grid"/>').format(
-            left, top + side, left + side, top
-        ),
-        Markup('<polyline points="{}" class="line0"/>').format(path),
-        _text(left + side / 2, top + side + 32, labels[0], 'text-anchor="middle"'),
-        _text(
-            12,
-            top + side / 2,
-            labels[1],
-            f'transform="rotate(-90 12 {top + side / 2})" text-anchor="middle"',
-        ),
-    ]
-    for tick in (0, 0.5, 1):
-        body.append(_text(left + tick * side, top + side + 15, tick, 'text-anchor="middle"'))
-        body.append(_text(left - 6, top + (1 - tick) * side + 4, tick, 'text-anchor="end"'))
-    if point is not None:
-        body.append(
-            Markup('<circle cx="{:.1f}" cy="{:.1f}" r="5" class="s1"/>').format(
-                left + point[0] * side, top + (1 - point[1]) * side
-            )
-        )
-    return _svg(top + side + 40, title, body, width=left + side + 14)
-
-
-def histogram(edges: Sequence[float], series: Mapping[str, Sequence[float]], title: str) -> Markup:
-    """Draw histograms over shared bin edges, each as a share of its own total."""
-    width, height, left, top = 420, 200, 40, 24
-    shares = {
-        name: [count / (sum(counts) or 1) for count in counts] for name, counts in series.items()
+    if not rows:
+        return nothing(caption)
+    amounts = {
+        name: [max(row.get(part) or 0.0, 0.0) for part in parts] for name, row in rows.items()
     }
-    highest = max([share for values in shares.values() for share in values] + [1e-12])
-    span = (edges[-1] - edges[0]) or 1.0
+    shown = dict(list(amounts.items())[:ROWS])
+    top = 1.0 if share else max([*map(sum, shown.values()), line or 0.0, 1e-12])
+    scale = Scale(0.0, top)
+    start = TOP if line else 4
     body: list[str] = []
-    for number, (name, values) in enumerate(shares.items()):
-        for index, share in enumerate(values):
-            x = left + (edges[index] - edges[0]) / span * width
-            w = (edges[index + 1] - edges[index]) / span * width
-            h = share / highest * height
-            tip = f"{name}, {figure(edges[index])} to {figure(edges[index + 1])}: {share:.1%}"
-            body.append(_rect(x, top + height - h, w, h, f"s{number} over", tip))
-        body.append(_rect(left + number * 110, 4, 10, 10, f"s{number}", ""))
-        body.append(_text(left + 15 + number * 110, 13, name))
-    for tick in (0.0, 0.5, 1.0):
-        at = edges[0] + tick * span
-        body.append(
-            _text(left + tick * width, top + height + 16, figure(at), 'text-anchor="middle"')
-        )
-    return _svg(top + height + 24, title, body, width=left + width + 30)
+    spoken = []
+    for index, (name, values) in enumerate(shown.items()):
+        y, whole, before = start + index * ROW, sum(values), 0.0
+        body.append(label(y + 13, name))
+        for number, (part, amount) in enumerate(zip(parts, values, strict=True)):
+            drawn = amount / (whole or 1.0) if share else amount
+            if drawn:
+                said = f"{name}, {part}: {figure(amount, unit)}"
+                tip = f"{said} ({drawn:.1%})" if share else said
+                body.append(
+                    tag(
+                        "rect",
+                        tip,
+                        x=scale.at(before),
+                        y=y,
+                        width=scale.between(before, before + drawn),
+                        height=ROW - 6,
+                        class_=f"s{number % 5} part",
+                    )
+                )
+            before += drawn
+        body.append(text(figure(whole, unit), x=scale.at(before), dx=6, y=y + 12, class_="value"))
+        named = ", ".join(f"{part} {figure(a)}" for part, a in zip(parts, values, strict=True))
+        spoken.append(f"{name}: {named if len(parts) > 1 else figure(whole, unit)}")
+    height = start + len(shown) * ROW
+    if line:
+        body.append(gate(scale, line, height, f"gate {figure(line, unit)}"))
+    legend = {part: f"s{n % 5}" for n, part in enumerate(parts)} if len(parts) > 1 else None
+    return fluid(
+        height + 2, caption, body, legend=legend, spoken=spoken, left_out=len(rows) - len(shown)
+    )
 
 
-def series(
-    x: Sequence[float], y: Sequence[float], title: str, bounds: tuple[float, float], unit: str
+def forest(
+    rows: Sequence[Mapping[str, Any]],
+    caption: str,
+    line: float | None = None,
+    *,
+    unit: str = "",
+    limits: tuple[float, float] | None = None,
 ) -> Markup:
-    """Draw points over time with the band between `bounds` that the gate allows."""
-    width, height, left, top = 560, 120, 80, 10
-    low = min([*y, bounds[0]])
-    high = max([*y, bounds[1]])
-    margin = (high - low) * 0.08 or 1.0
-    low, high = low - margin, high + margin
-    end = max([*x, 1e-9])
+    """Draw point estimates with their intervals, and the gate as a line.
 
-    def across(value: float) -> float:
-        return left + value / end * width
+    Args:
+        rows: each with `label`, `point`, `lower`, `upper`; None for what was not measured.
+        caption: what the plot shows; stands above it.
+        line: where the gate stands; None for none.
+        unit: of the figures.
+        limits: from where to where the gate lets pass, where it has two sides.
 
-    def down(value: float) -> float:
-        return top + (high - value) / (high - low) * height
-
-    band = down(bounds[0]) - down(bounds[1])
-    body: list[str] = [
-        _rect(left, top, width, height, "frame", ""),
-        _rect(left, down(bounds[1]), width, band, "band", "within the gate"),
-    ]
-    body += [
-        Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2" class="s0"/>').format(across(a), down(b))
-        for a, b in zip(x, y, strict=True)
-    ]
-    for value in bounds:
-        body.append(_text(left - 6, down(value) + 4, figure(value, unit), 'text-anchor="end"'))
-    body.append(_text(left + width, top + height + 15, figure(end, "s"), 'text-anchor="end"'))
-    body.append(_text(left, top + height + 15, "0"))
-    return _svg(top + height + 22, title, body, width=left + width + 10)
-
-
-def _axis(height: float, scale: float) -> Markup:
-    parts = []
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x = LABEL + tick * scale
-        parts.append(
-            Markup('<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{:.1f}" class="grid"/>').format(
-                height, x=x
+    The scale is [0, 1] where every figure lies in it, and as wide as the figures otherwise.
+    """
+    if not rows:
+        return nothing(caption)
+    shown = rows[:ROWS]
+    scale = _scale(shown, [line, *(limits or ())])
+    named = line is not None or limits is not None
+    start = TOP if named else 4
+    bottom = start + len(shown) * ROW
+    body: list[str] = []
+    if limits:
+        body.append(
+            tag(
+                "rect",
+                "what the gate allows",
+                x=scale.at(limits[0]),
+                y=start,
+                width=scale.between(*limits),
+                height=bottom - start,
+                class_="band",
             )
         )
-        parts.append(_text(x, height + 14, tick, 'text-anchor="middle" class="muted"'))
+    body.append(axis(scale, start, bottom, round_ticks(scale.low, scale.high)))
+    spoken = []
+    for index, row in enumerate(shown):
+        y = start + index * ROW + ROW / 2
+        body.append(label(y + 4, row["label"]))
+        said = _interval(row, unit)
+        spoken.append(f"{row['label']}: {said}")
+        if row["point"] is None:
+            body.append(text("not measured", x=f"{scale.start}%", dx=6, y=y + 4, class_="muted"))
+            continue
+        body.append(_whiskers(row, scale, y))
+        body.append(tag("circle", said, cx=scale.at(row["point"]), cy=y, r=4.5, class_="s0"))
+        at = f"{PLOT_END}%"
+        body.append(text(figure(row["point"], unit), x=at, dx=10, y=y + 4, class_="value"))
+    if line is not None:
+        body.append(gate(scale, line, bottom, f"gate {figure(line, unit)}"))
+    if limits:
+        body.append(gate(scale, limits[1], bottom, f"gate {figure(limits[1], unit)}"))
+    return fluid(bottom + 20, caption, body, spoken=spoken, left_out=len(rows) - len(shown))
+
+
+def against_limit(row: Mapping[str, Any]) -> Markup:
+    """Draw what a gate saw against what it asks for; nothing where either is missing.
+
+    Args:
+        row: of `gating_results`.
+    """
+    seen, limit, ci = row["observed"], row["threshold"], row["ci"]
+    if seen is None or limit is None:
+        return Markup("")
+    bounds = [ci["lower"], ci["upper"]] if ci else []
+    scale = _spread([seen, limit, *bounds])
+    scale = Scale(scale.low, scale.high, 1.0, 99.0)
+    low, high = {
+        "<=": (scale.low, limit),
+        ">=": (limit, scale.high),
+    }.get(row["comparator"], (limit, limit))
+    body: list[str] = [
+        tag("rect", x="1%", y=22, width="98%", height=10, rx=3, class_="track"),
+        tag(
+            "rect",
+            x=scale.at(low),
+            y=22,
+            width=scale.between(low, high),
+            height=10,
+            rx=3,
+            class_="allowed",
+        ),
+    ]
+    if ci:
+        body.append(_whiskers(ci, scale, 27, "seen"))
+    body += [
+        tag("circle", cx=scale.at(seen), cy=27, r=6, class_="seen"),
+        _beside(f"seen {figure(seen, row['unit'])}", scale, seen, 13, "seenname"),
+        tag("line", x1=scale.at(limit), x2=scale.at(limit), y1=18, y2=37, class_="limit"),
+        _beside(f"limit {figure(limit, row['unit'])}", scale, limit, 51, "muted"),
+    ]
+    said = f"Seen {figure(seen, row['unit'])}, limit {figure(limit, row['unit'])}"
+    return Markup(
+        '<svg width="100%" height="56" role="img" aria-label="{}" class="bullet">{}</svg>'
+    ).format(said, Markup("").join(body))
+
+
+def _beside(said: str, scale: Scale, value: float, y: float, kind: str) -> Markup:
+    place = scale.share(value)
+    anchor = "start" if place < 25 else "end" if place > 75 else "middle"
+    return text(said, x=f"{place:.2f}%", y=y, text_anchor=anchor, class_=kind)
+
+
+def _whiskers(row: Mapping[str, Any], scale: Scale, y: float, kind: str = "ci") -> Markup:
+    """Return the interval of a figure; nothing where it has none."""
+    if row["lower"] is None or row["upper"] is None:
+        return Markup("")
+    ends = {"x1": scale.at(row["lower"]), "x2": scale.at(row["upper"])}
+    parts = [tag("line", **ends, y1=y, y2=y, class_=kind)]
+    for end in ends.values():
+        parts.append(tag("line", x1=end, x2=end, y1=y - 4, y2=y + 4, class_=kind))
     return Markup("").join(parts)
 
 
-def _vertical(x: float, height: float, tip: str) -> Markup:
-    return Markup(
-        '<line x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{:.1f}" class="gate"><title>{}</title></line>'
-    ).format(height, escape(tip), x=x)
+def _interval(row: Mapping[str, Any], unit: str) -> str:
+    if row["point"] is None:
+        return "not measured"
+    said = figure(row["point"], unit)
+    if row["lower"] is None or row["upper"] is None:
+        return said
+    return f"{said} [{figure(row['lower'])}, {figure(row['upper'])}]"
+
+
+def _scale(rows: Sequence[Mapping[str, Any]], lines: Sequence[float | None]) -> Scale:
+    found = [row[key] for row in rows for key in ("point", "lower", "upper")]
+    return _spread([value for value in (*found, *lines) if value is not None])
+
+
+def _spread(values: Sequence[float]) -> Scale:
+    low, high = min([0.0, *values]), max([0.0, *values])
+    if low >= 0 and high <= 1 and any(value % 1 for value in values):
+        return Scale(0.0, 1.0)
+    extent = (high - low) or 1.0
+    return Scale(low - 0.08 * extent if low < 0 else 0.0, high + 0.08 * extent)

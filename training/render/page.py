@@ -26,11 +26,17 @@ def render_html(report: Mapping[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(report=report, section=section)
 
 
+def render_template(name: str, **values: Any) -> str:
+    """Return a page of its own, which is no report, with the filters and macros of the reports."""
+    return _environment().get_template(name).render(**values)
+
+
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from training.render import charts
+    from training.render.reliability import reliability
 
     environment = Environment(
         loader=PackageLoader("training.render"),
@@ -52,11 +58,13 @@ def _environment() -> Environment:
         points=_points,
         headline_points=_headline_points,
         worst_pairs=_worst_pairs,
+        stretches=_stretches,
         as_rows=lambda counts, name: {key: {name: value} for key, value in counts.items()},
         without=lambda values, name: {k: v for k, v in values.items() if k != name},
     )
     environment.globals.update(
         charts=charts,
+        reliability=reliability,
         words=text.WORDS,
         tally=text.tally,
         observed=text.observed,
@@ -126,3 +134,11 @@ def _point(label: str, figure: Any) -> dict[str, Any]:
 
 def _worst_pairs(pairs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return sorted(pairs, key=lambda pair: -abs(pair["residual_ms"] or 0.0))
+
+
+def _stretches(bins: Sequence[Mapping[str, Any]], average: str, name: str) -> list[dict[str, Any]]:
+    """Stretches of a step plot: one figure of each distance bin."""
+    return [
+        {"lower": each["lower_ms"], "upper": each["upper_ms"], "value": each[average][name]}
+        for each in bins
+    ]

@@ -28,6 +28,7 @@ MUTATIONS = tuple(
         # alignment
         ("alignment", "per_minute = 60.0 *", "per_minute = 6.0 *", "test_alignment", "test_a_jump_and_a_drift_are_told_apart"),
         ("alignment", "if trend.residual_sigma_ms > config.max_spread_ms:", "if False:", "test_alignment", "test_what_is_too_weak_is_not_measured"),
+        ("alignment", "if support < config.min_support:", "if False:", "test_alignment", "test_hits_that_disagree_are_no_support"),
         ("alignment_channel", "high - dc, dc - low", "high, -low", "test_alignment_parts", "test_the_state_of_a_channel"),
         ("alignment_gcc", "bend = left - 2.0 * middle", "bend = left - 9.0 * middle", "test_alignment_parts", "test_a_peak_is_found_between_points"),
         ("alignment_gcc", "sign < 0 if usable", "sign > 0 if usable", "test_alignment", "test_a_clean_pair"),
@@ -59,6 +60,7 @@ MUTATIONS = tuple(
         # open set
         ("openset", "curve.precision @ np.diff(curve.recall, prepend=0.0)", "np.trapezoid(curve.precision, curve.recall)", "test_openset", "test_by_hand"),
         ("openset", "np.argmax(curve.tpr >= floor)", "np.argmax(curve.tpr >= 0.5 * floor)", "test_openset", "test_by_hand"),
+        ("openset", "np.argmax(curve.tpr >= floor)", "np.argmax(curve.tpr > floor)", "test_openset", "test_a_rate_that_meets_the_floor_exactly_is_enough"),
         ("openset", "last_of_tie + 1.0 - true_positives", "last_of_tie - true_positives", "test_openset", "test_by_hand"),
         ("openset_features", "fitted.alpha * outside - free", "outside - free", "test_openset_scores", "test_vim_as_its_authors_compute_it"),
         ("openset_intervals", "below, below_known = n_unknown - above + unknown,", "below, below_known = n_unknown - above,", "test_openset_intervals", "test_a_resample_is_measured_as_if_written_out"),
@@ -68,6 +70,7 @@ MUTATIONS = tuple(
         ("calibration", "np.log(p) - np.log1p(-p)", "np.log(p)", "test_calibration", "test_temperature_equals_logistic_regression"),
         ("calibration_fit", "if count < recipe.min_examples", "if count < 0", "test_calibration", "test_a_class_that_cannot_be_fitted"),
         ("operating_points", "value = 2.0 * hits / (hits", "value = -2.0 * hits / (hits", "test_calibration", "test_thresholds_by_hand"),
+        ("operating_points", "2.0 * hits / (hits + alarms + positives)", "2.0 * hits / (hits + positives)", "test_calibration", "test_thresholds_by_hand"),
         ("operating_points", "met = hits >= goal.min_recall * positives", "met = hits >= 0.9 * positives", "test_calibration", "test_thresholds_by_hand"),
         # mining
         ("hard_negatives", "score < criteria.min_confidence or label in example.labels", "score < criteria.min_confidence", "test_hard_negatives", "test_the_hardest_come_first_whatever_the_order_of_the_file"),

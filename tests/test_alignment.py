@@ -10,7 +10,9 @@ from alignment_signals import RATE, delayed, drifting, jumping, two_mics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.metrics import alignment
 from training.metrics.alignment import AlignmentConfig, PairLag, measure_pair, rough_offset_ms
+from training.metrics.alignment_trend import Trend, fit_trend
 
 LAG_MS = 0.02
 DRIFT = 0.2
@@ -43,6 +45,25 @@ def test_a_clean_pair(clean: PairLag) -> None:
     assert np.all(np.diff(clean.times_s) > 0)
     # The snare comes 6 ms earlier relative to the kick: none of its hits may be among these.
     assert np.max(np.abs(clean.delays_ms - 4.0)) < 0.3
+
+
+def test_hits_that_disagree_are_no_support(
+    pair: tuple[np.ndarray, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enough hits are recognised, but the trend keeps fewer than `min_support` of them."""
+
+    def stray(times: np.ndarray, lags: np.ndarray, config: AlignmentConfig) -> Trend:
+        trend = fit_trend(times, lags, config)
+        return dataclasses.replace(trend, keep=np.arange(len(lags)) < kept)
+
+    monkeypatch.setattr(alignment, "fit_trend", stray)
+    kept = 8
+    assert measure_pair(*pair, RATE).support == 8
+    kept = 7
+    found = measure_pair(*pair, RATE)
+    assert not found.measured
+    assert found.reason.startswith("only 7 of ")
+    assert "agree on a lag" in found.reason
 
 
 def test_hits_come_from_the_whole_recording(clean: PairLag) -> None:

@@ -276,6 +276,10 @@ def test_thresholds_by_hand() -> None:
     ones = np.ones(6)
     # 3 hits and 1 false alarm: F1 6/7; 2 hits alone: 4/5.
     assert choose_threshold(scores, truth, ones, Goal()) == pytest.approx(0.3)
+    # 1 hit alone: F1 2/3; both hits with 3 false alarms: 4/7.
+    lonely = np.array([1, 0, 0, 0, 1], dtype=bool)
+    cut = choose_threshold(np.array([0.9, 0.8, 0.7, 0.6, 0.5]), lonely, np.ones(5), Goal())
+    assert cut == pytest.approx(0.85)
     dear = Goal(objective="cost", false_alarm_cost=3.0)
     assert choose_threshold(scores, truth, ones, dear) == pytest.approx(0.7)
     floor = Goal(objective="recall_floor", min_recall=0.6)

@@ -8,36 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from health_checks import check, event, verdicts
 
-from training.checks.health import Options, run
 from training.errors import DrumgateError, InputError
 from training.gates import Report, Status
 
+__all__ = ["check"]  # a fixture
+
 PASS, FAIL, NOT_MEASURED = Status.PASS, Status.FAIL, Status.NOT_MEASURED
-
-
-def event(number: int = 0, **fields: Any) -> dict[str, Any]:
-    return {
-        "sample_id": f"e{number}",
-        "session_id": "s",
-        "onset_time": float(number),
-        "components": [{"label": "kick"}],
-        **fields,
-    }
-
-
-@pytest.fixture
-def check(tmp_path: Path) -> Callable[..., Report]:
-    def call(rows: list[dict[str, Any]], **options: Any) -> Report:
-        path = tmp_path / "events.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        return run(Options(events=path, **options))
-
-    return call
-
-
-def verdicts(report: Report) -> dict[str, tuple[Status, float | None]]:
-    return {verdict.name: (verdict.status, verdict.observed) for verdict in report.verdicts}
 
 
 PART = {"label": "kick"}

@@ -33,6 +33,14 @@ def test_by_hand() -> None:
     assert figures.aupr_out == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
 
 
+def test_a_rate_that_meets_the_floor_exactly_is_enough() -> None:
+    # 19 of 20 unknowns are 95 %: the threshold is the 19th, and the two below it stay out.
+    scores = np.array([*range(20, 0, -1), 1.5], dtype=float)
+    figures = openset.measure(scores, np.arange(21) < 20)
+    assert figures.threshold_at_95tpr == 2.0
+    assert figures.fpr_at_95tpr == 0.0
+
+
 @given(ranked())
 def test_equals_scikit_learn(case: tuple[openset.Floats, openset.Bools]) -> None:
     scores, truth = case

@@ -10,7 +10,7 @@ EXTRAS ?= test
 BIN := $(VENV)/bin
 RUN := $(BIN)/drumgate
 
-.PHONY: help demo mdb test lint types format bench clean
+.PHONY: help demo mdb test lint types format bench pages clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -43,6 +43,9 @@ format: $(VENV)/.installed-test ## let ruff format and mend what it can
 
 bench: $(VENV)/.installed-test ## print the benchmarks' ratios
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+pages: $(VENV)/.installed-test ## make the example pages again (examples/*/page.html)
+	$(BIN)/python examples/make_pages.py
 
 clean: ## remove what the demo made (the environment stays)
 	rm -rf build/demo reports/demo models/demo

@@ -46,6 +46,9 @@ MUTATIONS = tuple(
         ("onsets", "(predicted + tolerance_s)", "(predicted + 2 * tolerance_s)", "test_onsets", "test_matches_are_as_many_as_mir_eval_finds"),
         ("ranking", "np.argsort(-clips.scores[known, column]", "np.argsort(clips.scores[known, column]", "test_bootstrap", "test_points_equal_scikit_learn_to_1e_12"),
         ("ranking", "ranks -= 0.5 * of_y", "ranks -= 0.4 * of_y", "test_bootstrap", "test_points_equal_scikit_learn_to_1e_12"),
+        ("confusion", "wrong = predicted & ~truth & annotated", "wrong = predicted & annotated", "test_confusion", "test_by_hand"),
+        ("confusion", "missed = there & ~predicted", "missed = truth & ~predicted", "test_confusion", "test_what_is_not_annotated_is_neither_missed_nor_wrong"),
+        ("false_alarms", "self.false_alarms.sum()) / self.hours", "self.false_alarms.sum())", "test_predict_continuous", "test_figures_by_hand"),
         # resampling
         ("bootstrap", "(n_positive[:, expected] > 0)", "(n_positive[:, expected] >= 0)", "test_bootstrap", "test_a_class_in_few_sessions"),
         ("resampling", "(1.0 - settings.confidence) / 2.0, (1.0", "(1.0 - settings.confidence) / 1.0, (1.0", "test_bootstrap", "test_a_resample_equals_the_same_clips_written_out"),
@@ -81,7 +84,9 @@ MUTATIONS = tuple(
         # health
         ("health", "duplication_rate(total, [ids, places])", "duplication_rate(total, [ids])", "test_health_oracle", "test_figures_equal_a_plain_loop and on_arrow"),
         ("health_cells", "scaled.clip(upper_bound=UNIT_BINS - 1)", "scaled.clip(upper_bound=UNIT_BINS)", "test_health_oracle", "test_figures_equal_a_plain_loop and on_duckdb"),
-        ("health_compare", "jensenshannon(before, after, base=2)", "jensenshannon(before, after)", "test_health_compare", "test_drift_is_the_jensen_shannon_divergence"),
+        ("health_compare", "fate = \"newly_failing\" if old is None or old.passed", "fate = \"newly_failing\" if old is None", "test_health_compare", "test_fates_of_gates"),
+        ("drift", "beyond = max(_rounded(psi) - _rounded(chance), 0.0)", "beyond = _rounded(psi)", "test_health_compare", "test_a_shift_that_chance_explains_is_not_judged"),
+        ("drift", "p, q = before / counts[0], after / counts[1]", "p, q = before / counts[0], after / counts[0]", "test_drift", "test_against_scipy"),
         ("health_compare", "drop = max(before - after, 0)", "drop = max(after - before, 0)", "test_health_compare", "test_a_drop_is_never_negative"),
         ("health_frames", "return (expression + 0.5).floor()", "return (expression + 1.5).floor()", "test_health_oracle", "test_figures_equal_a_plain_loop and on_arrow"),
         ("health_labels", "entry[\"synthetic\" if synthetic else \"real\"]", "entry[\"real\" if synthetic else \"synthetic\"]", "test_health_oracle", "test_figures_equal_a_plain_loop and on_arrow"),

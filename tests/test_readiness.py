@@ -50,7 +50,7 @@ def test_inputs_carry_their_hash() -> None:
 def test_a_selected_check_without_input_blocks(check: str) -> None:
     report, _ = readiness.run(readiness.Options(checks=(check,)))
     assert [verdict.status for verdict in report.verdicts] == [Status.NOT_MEASURED]
-    assert report.verdicts[0].detail.startswith(f"no input: give --{check}-")
+    assert report.verdicts[0].detail.startswith(f"no input: give --{check.replace('_', '-')}-")
     assert report.blocks
 
 

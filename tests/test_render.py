@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from click.testing import Result
+from conftest import ROOT
 
 from training.gates import Interval, Measurement, Report, Threshold, judge
 from training.manifest import InputFile
@@ -74,13 +77,16 @@ def test_every_form_takes_hostile_and_empty_data(form: str) -> None:
     assert RENDERERS[form](empty)
 
 
-def test_the_page_runs_nothing_and_asks_for_nothing() -> None:
+def test_the_page_runs_its_own_script_alone_and_asks_for_nothing() -> None:
     page = RENDERERS["html"](report(hostile=HOSTILE))
     tags = Tags()
     tags.feed(page)
-    assert "script" not in tags.seen
-    assert not tags.links
-    assert "default-src 'none'" in page
+    shipped = (ROOT / "training" / "render" / "templates" / "page.js").read_text().strip()
+    assert page.count("<script") == 1
+    assert f"<script>{shipped}</script>" in page
+    digest = base64.b64encode(hashlib.sha256(shipped.encode()).digest()).decode()
+    assert f"default-src 'none'; script-src 'sha256-{digest}'; style-src" in page
+    assert all(link.startswith("#") for link in tags.links)
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 

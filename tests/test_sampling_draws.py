@@ -183,10 +183,13 @@ def test_the_trainer_draws_by_the_artefact(
                       "--scheme", "effective_number")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     used = []
-    monkeypatch.setattr(
-        "training.loop.run.EpochSampler",
-        lambda *a: used.append(a[3]) or EpochSampler(*a),
-    )
+
+    def watched(sampler: EpochSampler, *given: Any, **more: Any) -> None:
+        used.append(given[3])
+        made_by(sampler, *given, **more)
+
+    made_by = EpochSampler.__init__
+    monkeypatch.setattr(EpochSampler, "__init__", watched)
     out = tmp_path / "models"
     result = drumgate(*words(store, out, "--epochs", 1, "--sampling-weights", weights,
                              "--metrics-json", report))  # fmt: skip

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.checks.build_dataset import Options, run
-from training.dataset.build import STORE, to_int16
+from training.dataset.blobs import to_int16
+from training.dataset.build import STORE
 from training.dataset.store import ClipStore
 from training.errors import InputError
 from training.manifest import Event, read_records

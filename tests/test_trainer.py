@@ -24,7 +24,7 @@ from training.audio.logmel import LogMel
 from training.dataset.samplers import EpochSampler
 from training.errors import InputError
 from training.loop.augment import AugmentConfig, SpectralAugment, WaveAugment
-from training.loop.callbacks import Callback, NonFiniteLossError, StepInfo
+from training.loop.callbacks import Callback, EndInfo, NonFiniteLossError, StepInfo
 from training.loop.config import TrainingConfig, load_recipe
 from training.loop.feed import ClipFeed, draw_weights
 from training.loop.floors import band_energy_floor, most_frequent_floor
@@ -55,12 +55,18 @@ def one_thread() -> Iterator[None]:
 
 
 def make_trainer(
-    run_file: Path | None = None, n: int = 40, callbacks: tuple[Callback, ...] = (), **settings: Any
+    run_file: Path | None = None,
+    n: int = 40,
+    callbacks: tuple[Callback, ...] = (),
+    shuffle_labels: bool = False,
+    **settings: Any,
 ) -> Trainer:
     """A whole trainer on made clips: augmentation, three heads, five batches of 8 an epoch."""
     given = {"epochs": 3, "batch_size": 8, "log_every": 1, "learning_rate": 3e-3} | settings
     config = TrainingConfig(**given)
     train, val = clip_makers.split(n), clip_makers.split(16, seed=1, name="val")
+    if shuffle_labels:
+        train.labels[:] = np.random.default_rng(0).permutation(train.labels)
     augment = AugmentConfig(overlay=0.3)
     varied = WaveAugment(augment, FEATURES)
     torch.manual_seed(config.seed)
@@ -123,9 +129,7 @@ def test_it_learns_and_shuffled_labels_do_not() -> None:
     assert history[-1]["macro_f1"] > 0.85
     assert trainer.early.best == pytest.approx(max(line["macro_f1"] for line in history), abs=1e-3)
 
-    shuffled = make_trainer(n=120, epochs=8)
-    rng = np.random.default_rng(0)
-    shuffled.train_loader.split.labels[:] = rng.permutation(shuffled.train_loader.split.labels)
+    shuffled = make_trainer(n=120, epochs=8, shuffle_labels=True)
     val = clip_makers.split(16, seed=1)
     chance = 2 * val.labels.mean() / (1 + val.labels.mean())
     assert shuffled.train()[-1]["macro_f1"] < chance + 0.2
@@ -193,10 +197,10 @@ def test_a_loss_that_is_not_finite_names_the_batch(tmp_path: Path) -> None:
     trainer = make_trainer(run_file, save_every=1)
     whole_step = trainer._train_step
 
-    def poison(inputs: Any, targets: Any) -> None:
+    def poison(group: Any) -> None:
         if trainer.step == 6:
-            targets["labels"][0, 0] = math.nan
-        whole_step(inputs, targets)
+            group[0][1]["labels"][0, 0] = math.nan
+        whole_step(group)
 
     trainer._train_step = poison  # type: ignore[method-assign]
     with pytest.raises(NonFiniteLossError, match="the loss is not finite at step 6") as caught:
@@ -632,8 +636,18 @@ def test_progress_shows_steps_epochs_and_the_alarm(live: bool) -> None:
         )
     )
     entry = {"epoch": 1, "train_loss": 0.5, "macro_f1": 0.25, "best": True}
-    shown.on_evaluation(entry, Evaluation(figures={}, dead=("crash",)))
-    shown.on_end("all epochs done")
+    shown.on_validation(entry, Evaluation(figures={}, dead=("crash",)))
+    shown.on_end(
+        EndInfo(
+            reason="all epochs done",
+            step=100,
+            epoch=5,
+            elapsed_s=50.0,
+            monitor="macro_f1",
+            best=0.25,
+            best_epoch=1,
+        )
+    )
     said = stream.getvalue()
     assert "epoch 1  train_loss 0.5000  macro_f1 0.2500  (best so far)" in said
     assert "dead classes (events, but F1 = 0): crash" in said

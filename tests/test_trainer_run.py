@@ -57,8 +57,12 @@ def test_a_run_writes_a_model_its_card_and_its_history(
     assert {path.name for path in out.iterdir()} == {
         MODEL_FILE,
         "history.json",
+        "history.png",
+        "history.svg",
         "last_run.pth",
+        "model_card.html",
         "model_card.json",
+        "train_log.jsonl",
     }
     for shown in ("logistic regression, 7 bands", "most frequent label set", "events  recordings"):
         assert shown in result.stdout

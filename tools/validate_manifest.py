@@ -41,7 +41,7 @@ from training.errors import DrumgateError
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "jsonl", "sarif"]),
+    type=click.Choice(["text", "jsonl", "sarif", "github"]),
     default="text",
     show_default=True,
     help="How to write what was found.",

@@ -82,10 +82,38 @@ _RATIO = click.FloatRange(0, 1, max_open=True)
 )
 @click.option("--force", is_flag=True, help="Replace the store that is in OUT.")
 @click.option(
+    "--resume",
+    is_flag=True,
+    help="Take over what an unfinished build, or a damaged store in OUT, holds already, and keep"
+    " what is done should this build be interrupted. The outcome is that of a fresh build.",
+)
+@click.option(
     "--verify-only",
     is_flag=True,
     help="Build nothing: check the store in OUT against its hashes, its manifests and EVENTS"
     " (and against the audio, when --audio-root is given); exit 1 if anything differs.",
+)
+@click.option(
+    "--expected-duration-csv",
+    type=options.INPUT_FILE,
+    help="CSV with duration_s and audio_path or session_id: recordings of another length fail.",
+)
+@click.option(
+    "--duration-tolerance-ms",
+    type=click.FloatRange(min=0),
+    default=100.0,
+    show_default=True,
+    help="How far a recording may be from its expected duration.",
+)
+@click.option(
+    "--export-wavs",
+    type=options.OUTPUT_DIR,
+    help="Write each clip as a WAV file here too, with a manifest, clips.jsonl.",
+)
+@click.option(
+    "--clip-windows",
+    type=options.INPUT_FILE,
+    help="TOML with the context of exported clips by class.  [default: the shipped one]",
 )
 @options.report_options("--summary-json", strict=False)
 def main(outputs: options.ReportOutputs, **parameters: Any) -> None:

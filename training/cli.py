@@ -30,6 +30,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "build-training-dataset": "training.build_training_dataset",
         "train-classifier": "training.train_classifier",
         "predict": "training.predict",
+        "export-onnx": "training.export_onnx",
     },
     "Make and change manifests": {
         "make-demo-dataset": "tools.make_demo_dataset",

@@ -1,43 +1,32 @@
-"""What every command shares: its options, its output, and the one place that picks exit codes.
-
-0: every required gate passed, or none was asked for. 1: a gate blocks. 2: bad usage or bad input.
-70: a fault of drumgate itself (`-v` shows where). 130: interrupted. Neither click's default for its
-own errors nor Python's for an uncaught one is let through, since both are 1.
-"""
+"""What every command shares: its options and its output; how it ends is in `training.exits`."""
 
 from __future__ import annotations
 
 import functools
-import io
 import math
 import os
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from training import __version__
-from training.errors import BlockedError, DrumgateError
+from training.exits import EXIT_BAD_INPUT as EXIT_BAD_INPUT
+from training.exits import EXIT_BLOCKED as EXIT_BLOCKED
+from training.exits import EXIT_OK as EXIT_OK
+from training.exits import ExitCodes, for_github
+from training.exits import say as say
+from training.progress import more_said, shown
+from training.progress import progress as progress
+from training.progress import track as track
 
 if TYPE_CHECKING:
     from training.gates import Report
 
-T = TypeVar("T")
 Function = Callable[..., Any]
-
-_verbose: ContextVar[bool] = ContextVar("verbose", default=False)
-
-EXIT_OK: Final = 0
-EXIT_BLOCKED: Final = 1
-EXIT_BAD_INPUT: Final = 2
-EXIT_INTERNAL: Final = 70
-EXIT_INTERRUPTED: Final = 130
 
 # Whether a path exists is left to the readers, so that every message has the same form.
 INPUT_FILE: Final = click.Path(path_type=Path)
@@ -46,67 +35,15 @@ OUTPUT_FILE: Final = click.Path(path_type=Path, dir_okay=False)
 OUTPUT_DIR: Final = click.Path(path_type=Path, file_okay=False)
 
 
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn every way in which a command may end into its exit code and its message on stderr."""
-    try:
-        yield
-    except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_BAD_INPUT)
-    except DrumgateError as error:
-        click.echo(str(error), err=True)
-        sys.exit(EXIT_BAD_INPUT)
-    except BlockedError as error:
-        click.echo(str(error), err=True)
-        sys.exit(EXIT_BLOCKED)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing is wrong, nobody is listening.
-        sys.stdout = io.StringIO()
-        sys.exit(EXIT_OK)
-    except Exception as error:
-        if _verbose.get():
-            traceback.print_exc()
-        click.echo(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "This is a fault of drumgate, not of your data; "
-            "run again with -v for the traceback and report it.",
-            err=True,
-        )
-        sys.exit(EXIT_INTERNAL)
-
-
-class _ExitCodes(click.Command):
-    """A command whose every ending goes through `exit_codes`."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """Run the command; in standalone mode (the default) end the process with its exit code."""
-        if not standalone_mode:
-            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        with exit_codes():
-            result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-            # click hands back the code of an Exit raised inside, such as --help's.
-            sys.exit(result if isinstance(result, int) else EXIT_OK)
-
-
-class Command(_ExitCodes):
+class Command(ExitCodes):
     """A drumgate command; its help ends with an example."""
 
-    def __init__(self, *args: Any, example: str = "", **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, example: str = "", own_display: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
+        self.own_display = own_display
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, once every number is known to be finite: click lets NaN through."""
@@ -115,7 +52,10 @@ class Command(_ExitCodes):
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, float) and not math.isfinite(number):
                     raise click.BadParameter(f"{number} is not a finite number", ctx, parameter)
-        return super().invoke(ctx)
+        if self.own_display:
+            return super().invoke(ctx)
+        with shown(self.name or "working"):
+            return super().invoke(ctx)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the example below the options."""
@@ -125,12 +65,15 @@ class Command(_ExitCodes):
                     formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
 
 
-class Group(_ExitCodes, click.Group):
+class Group(ExitCodes, click.Group):
     """A group whose every ending goes through `exit_codes`."""
 
 
-def command(*, example: str) -> Callable[[Function], Command]:
-    """Make a function a drumgate command: `-v`, `--version`, exit codes, an example in its help."""
+def command(*, example: str, own_display: bool = False) -> Callable[[Function], Command]:
+    """Make a function a drumgate command: `-v`, `--version`, exit codes, an example in its help.
+
+    A command with a display of its own (`own_display`) gets none of ours while it runs.
+    """
 
     def decorate(function: Function) -> Command:
         verbose = click.option(
@@ -139,11 +82,13 @@ def command(*, example: str) -> Callable[[Function], Command]:
             is_flag=True,
             expose_value=False,
             is_eager=True,
-            callback=lambda _context, _option, value: _verbose.set(value),
+            callback=lambda _context, _option, value: more_said.set(value),
             help="Say more; show a traceback for internal errors.",
         )
         version = click.version_option(__version__, prog_name="drumgate")
-        made = click.command(cls=Command, example=example, context_settings=_CONTEXT)
+        made = click.command(
+            cls=Command, example=example, own_display=own_display, context_settings=_CONTEXT
+        )
         return made(version(verbose(function)))
 
     return decorate
@@ -159,6 +104,7 @@ class ReportOutputs:
     report: Path | None
     html_output: Path | None
     junit: Path | None
+    markdown: Path | None
     github: bool
     format: str
     strict: bool
@@ -180,7 +126,16 @@ def report_options(
         click.option(report, "report", type=OUTPUT_FILE, help="Write the JSON report here."),
         click.option(html, "html_output", type=OUTPUT_FILE, help="Write the HTML page here."),
         click.option("--junit", type=OUTPUT_FILE, help="Write the verdicts as JUnit XML here."),
-        click.option("--github", is_flag=True, help="Print annotations for GitHub Actions."),
+        click.option(
+            "--markdown",
+            type=OUTPUT_FILE,
+            help="Write Markdown for a comment on a pull request here.",
+        ),
+        click.option(
+            "--github",
+            is_flag=True,
+            help="In GitHub Actions: print annotations, write the step's summary and outputs.",
+        ),
         click.option(
             "--format",
             type=click.Choice(["text", "json"]),
@@ -201,6 +156,7 @@ def report_options(
         def collect(**kwargs: Any) -> Any:
             fields = {name: kwargs.pop(name) for name in ReportOutputs.__slots__ if name in kwargs}
             fields.setdefault("strict", True)
+            for_github.set(bool(fields.get("github")))
             return function(outputs=ReportOutputs(**fields), **kwargs)
 
         wrapped: Function = collect
@@ -307,29 +263,38 @@ def split_commas(
     return tuple(dict.fromkeys(names))
 
 
-def finish(report: Report, outputs: ReportOutputs, *, blocking: bool | None = None) -> None:
+def finish(
+    report: Report,
+    outputs: ReportOutputs,
+    *,
+    blocking: bool | None = None,
+    around: AbstractContextManager[object] | None = None,
+) -> None:
     """Write a report wherever it was asked for, print it, and end with its exit code.
 
     Args:
         report: what was measured and judged.
         outputs: where it goes.
         blocking: whether a blocking verdict sets exit code 1; by default `outputs.strict`.
+        around: entered before anything is written and left once the report has been delivered;
+            an error on the way in or while writing reaches it.
     """
     from training.render import deliver
 
-    deliver(report, outputs)
+    with around or nullcontext():
+        deliver(report, outputs)
     blocking = outputs.strict if blocking is None else blocking
     raise click.exceptions.Exit(EXIT_BLOCKED if blocking and report.blocks else EXIT_OK)
 
 
 def echo(text: str = "") -> None:
     """Print a line for a person on stdout."""
-    click.echo(text)
+    say(f"{text}\n")
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr."""
-    click.echo(f"warning: {text}", err=True)
+    say(f"warning: {text}\n", err=True)
 
 
 def share_cores() -> None:
@@ -344,41 +309,5 @@ def share_cores() -> None:
 
 def debug(text: str) -> None:
     """Print a detail on stderr when the user asked for more with `-v`."""
-    if _verbose.get():
-        click.echo(text, err=True)
-
-
-def track(description: str) -> Callable[[Iterable[T], int], Iterable[T]]:
-    """Give what shows the progress of a long step inside a library function: see `progress`."""
-    return lambda items, total: progress(items, description=description, total=total)
-
-
-def progress(
-    items: Iterable[T], *, description: str = "working", total: int | None = None
-) -> Iterator[T]:
-    """Yield the items while a progress bar with an estimate of the end runs on stderr.
-
-    Nothing is shown when stderr is not a terminal.
-    """
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    if total is None and isinstance(items, Sequence):
-        total = len(items)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield from bar.track(items, total=total, description=description)
+    if more_said.get():
+        say(f"{text}\n", err=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,6 +37,26 @@ def _audio_roots(
     help="Boundary pack, in place of --events: the model hears only each row's own window.",
 )
 @click.option(
+    "--audio",
+    multiple=True,
+    callback=options.manifest_inputs,
+    metavar="FILE",
+    help="Whole recording, in place of --events: its onsets are found first; repeatable, and a"
+    ' pattern such as "takes/*.wav" will do.',
+)
+@click.option(
+    "--sensitivity",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.45,
+    show_default=True,
+    help="With --audio: higher finds more onsets, and more that are none.",
+)
+@click.option(
+    "--reference",
+    type=options.INPUT_FILE,
+    help="With --audio: annotated events of the recordings, for false alarms an hour and recall.",
+)
+@click.option(
     "--audio-root",
     type=options.INPUT_DIR,
     help="Folder that audio_path is relative to.  [default: the manifest's folder]",
@@ -45,7 +67,12 @@ def _audio_roots(
     multiple=True,
     metavar="SOURCE=DIR",
     callback=_audio_roots,
-    help="Another folder for the rows of a source_set; may be given several times.",
+    help="Another folder for the rows of a source_set; repeatable.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["default", "short", "fast"]),
+    help="The features that the model must have; another is refused.",
 )
 @click.option("--output", type=options.OUTPUT_FILE, required=True, help="Predictions go here.")
 @click.option(
@@ -60,7 +87,7 @@ def _audio_roots(
     type=options.INPUT_FILE,
     help="From calibrate.py: write calibrated scores, each row marked with the calibration's id.",
 )
-@click.option("--write-logits", is_flag=True, help="Write the model's logits beside the scores.")
+@click.option("--write-logits", is_flag=True, help="Write the logits beside the scores.")
 @click.option(
     "--write-features",
     type=options.OUTPUT_FILE,
@@ -74,64 +101,48 @@ def _audio_roots(
     help="Clips at once; changes speed and memory only.",
 )
 @options.device_option
-@click.option(
-    "--skip-missing-audio", is_flag=True, help="Leave out, and count, rows without audio."
-)
+@click.option("--skip-missing-audio", is_flag=True, help="Leave out rows without audio.")
 @click.option("--report", type=options.OUTPUT_FILE, help="Write a JSON report here.")
 def main(
-    model: Path,
-    events: Path | None,
-    pack: Path | None,
-    audio_root: Path | None,
-    audio_roots: dict[str, Path],
-    output: Path,
-    unknown_score: str,
-    calibration: Path | None,
-    write_logits: bool,
-    write_features: Path | None,
-    batch_size: int,
-    device: str,
-    skip_missing_audio: bool,
     report: Path | None,
+    audio: tuple[Path, ...],
+    sensitivity: float,
+    reference: Path | None,
+    **given: Any,
 ) -> None:
-    """Predict what is struck at each onset of EVENTS, or of a boundary pack.
+    """Predict what is struck at onsets of EVENTS, of a boundary pack, or of whole recordings.
 
     Writes one JSON object a row: scores by label (0.5 = the class's operating point), velocity,
-    openness, and how unknown the sound is. Each recording is read once.
+    openness, and how unknown the sound is. With --audio a row is an event of a manifest as well.
     """
-    if (events is None) == (pack is None):
-        raise click.UsageError("give either --events or --pack")
+    if sum(map(bool, (given["events"], given["pack"], audio))) != 1:
+        raise click.UsageError("give either --events or --pack or --audio")
     options.share_cores()
-    from training.checks import predict
+    from training.checks import predict, predict_model, predict_recordings
     from training.manifest import write_json
 
-    made = predict.run(
-        predict.Options(
-            model=model,
-            output=output,
-            events=events,
-            pack=pack,
-            audio_root=audio_root,
-            audio_roots=audio_roots,
-            device=device,
-            batch_size=batch_size,
-            unknown_score=unknown_score,
-            calibration=calibration,
-            write_logits=write_logits,
-            write_features=write_features,
-            skip_missing_audio=skip_missing_audio,
-        ),
-        track=lambda items, what: options.progress(items, description=what, total=len(items)),
-    )
+    def track(items: Sequence[Any], what: str) -> Iterable[Any]:
+        return options.progress(items, description=what, total=len(items))
+
+    if audio:
+        for name in ("events", "pack", "audio_roots", "write_features", "skip_missing_audio"):
+            if given.pop(name):
+                raise click.UsageError(f"--{name.replace('_', '-')} does not go with --audio")
+        made = predict_recordings.run(
+            predict_recordings.Options(
+                audio=audio, sensitivity=sensitivity, reference=reference, **given
+            ),
+            track=track,
+        )
+    elif reference is not None:
+        raise click.UsageError("--reference goes with --audio; judge events with bootstrap-eval")
+    else:
+        made = predict.run(predict.Options(**given), track=track)
     if report:
         write_json(report, made.to_dict())
     for warning in made.warnings:
         options.warn(warning)
-    options.echo(
-        f"{made.metrics['rows_predicted']} rows of {made.metrics['recordings']} recordings "
-        f"({made.metrics['audio_s']:.1f} s of audio) -> {output}; "
-        f"real-time factor {made.provenance['rtf']:.4f}"
-    )
+    options.echo(predict_model.summary(made, given["output"]))
 
 
 if __name__ == "__main__":

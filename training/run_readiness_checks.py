@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
+from datetime import datetime
 from typing import Any
 
 import click
 
 from training import options
 
-CHECKS = ("alignment", "health", "boundary", "openset", "bootstrap")
+USUAL = ("alignment", "health", "boundary", "openset", "bootstrap")
 FILE: dict[str, Any] = {"type": options.INPUT_FILE}
 MANY: dict[str, Any] = {"multiple": True}
-TOOLS = {check: f"{check}-eval" for check in CHECKS}
-TOOLS |= {"alignment": "align-qc", "health": "dataset-health"}
+TOOLS = {"alignment": "align-qc", "health": "dataset-health", "calibration": "calibrate"}
+TOOLS |= {"manifest": "validate-manifest", "health-compare": "compare-health-reports"}
 PAIR = ("ground-truth", "predictions")
 
 # The flags of each check, named --<check>-<flag>; their meaning is that of the check's own command.
@@ -45,14 +46,17 @@ CHECK_FLAGS: dict[str, dict[str, dict[str, Any]]] = {
     | {"min-auroc": {"type": float}, "max-fpr-at-95tpr": {"type": float}},
     "bootstrap": {name: FILE for name in PAIR}
     | {"iterations": {"type": int}, "min-macro-f1": {"type": float}, "seed": {"type": int}},
+    "calibration": {name: FILE for name in PAIR},
+    "manifest": {"events": FILE | MANY | {"help": "Events manifest to validate; repeatable."}},
+    "store": {
+        "store": {"type": options.INPUT_DIR, "help": "The clip store to verify."},
+        "events": FILE | {"help": "The events that the clip store was built from."},
+    },
+    "health-compare": {"baseline": FILE, "candidate": FILE},
 }
 # A flag that may be repeated fills a field with a plural name.
-PLURALS = {
-    "require_technique": "require_techniques",
-    "require_techniques_file": "require_techniques_files",
-    "require_label": "require_labels",
-    "require_labels_file": "require_labels_files",
-}
+PLURALS = {name: f"{name}s" for name in ("manifest", "require_technique", "require_label")}
+PLURALS |= {f"{name}s_file": f"{name}s_files" for name in ("require_technique", "require_label")}
 
 
 def check_flags(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,34 +64,51 @@ def check_flags(function: Callable[..., Any]) -> Callable[..., Any]:
     for check, flags in reversed(CHECK_FLAGS.items()):
         report = {"type": options.OUTPUT_FILE, "help": f"Write the {check} report here."}
         for name, settings in reversed((flags | {"report": report}).items()):
-            same = {"help": f"As --{name} of {TOOLS[check]}."}
+            same = {"help": f"As --{name} of {TOOLS.get(check, f'{check}-eval')}."}
             function = click.option(f"--{check}-{name}", **same | settings)(function)
     return function
 
 
+def run_flags(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that say what is run, and how."""
+    commas, day = {"callback": options.split_commas}, click.DateTime(["%Y-%m-%d"])
+    usual = f"all that --config has, or else {','.join(USUAL)}"
+    flags: dict[str, dict[str, Any]] = {
+        "--config": FILE | {"help": "TOML file with a table a check; flags go before it."},
+        "--root": {
+            "type": options.INPUT_DIR,
+            "help": "Folder that the paths in --config belong to; by default the one it names.",
+        },
+        "--checks": MANY
+        | commas
+        | {"show_default": usual, "help": "The checks to run; one that has no input blocks."},
+        "--set": MANY
+        | {"metavar": "CHECK.NAME=VALUE", "help": "Any input, option or gate value of a check."},
+        "--waivers": FILE | {"help": "TOML file of gates that may fail, until when and why."},
+        "--allow-missing": MANY
+        | commas
+        | {"metavar": "CHECKS", "help": "These checks may go without input; the report says so."},
+        "--today": {"type": day, "help": "Judge waivers as on this day.  [default: this day]"},
+        "--jobs": {"type": click.IntRange(1), "default": lambda: min(4, os.cpu_count() or 1)}
+        | {"show_default": "as many as cores, at most 4", "help": "Checks at a time."},
+        "--halt-on-first-failure": {"is_flag": True}
+        | {"help": "One check after the other, and no further one once one blocks."},
+        "--list": {"is_flag": True, "help": "Say what can be run, and run nothing."},
+        "--dry-run": {"is_flag": True, "help": "Say what would be run on what, and run nothing."},
+    }
+    for name, settings in reversed(flags.items()):
+        function = click.option(name, **settings)(function)
+    return function
+
+
 @options.command(
-    example="python training/run_readiness_checks.py --checks alignment,health"
-    " --alignment-manifest sessions/session_001.json --health-events annotations/events.jsonl"
-    " --health-max-unknown-labels 0 --report reports/readiness.json"
-    " --html-output reports/index.html"
+    example="python training/run_readiness_checks.py --config configs/readiness.toml"
+    " --report reports/readiness.json --html-output reports/index.html"
 )
-@click.option(
-    "--checks",
-    multiple=True,
-    default=CHECKS,
-    callback=options.split_commas,
-    show_default=",".join(CHECKS),
-    help="The checks to run, separated by commas; one that has no input blocks.",
-)
-@click.option("--halt-on-first-failure", is_flag=True, help="Run no further check once one blocks.")
+@run_flags
 @check_flags
 @options.report_options(strict=False)
-def main(
-    checks: tuple[str, ...],
-    halt_on_first_failure: bool,
-    outputs: options.ReportOutputs,
-    **flags: Any,
-) -> None:
+def main(outputs: options.ReportOutputs, today: datetime | None, **flags: Any) -> None:
     """Run the gates and say whether the dataset, or the release, is ready.
 
     Blocks (exit 1) when a gate fails or could not be measured, or a selected check has no input.
@@ -95,42 +116,33 @@ def main(
     train_classifier.py asks for.
     """
     from training.checks import readiness
+    from training.render import readiness as pages
 
-    for name in set(checks) - set(CHECKS):
-        raise click.BadParameter(f"{name!r} is none of {', '.join(CHECKS)}", param_hint="--checks")
-    reports = {check: flags.pop(f"{check}_report") for check in CHECKS}
-    report, outcomes = readiness.run(
-        readiness.Options(
-            checks=checks,
-            given={check: _given(check, flags) for check in CHECKS},
-            halt_on_first_failure=halt_on_first_failure,
-            gates=outputs.gates,
-        )
+    reports = {_key(check): flags.pop(_key(check, "report")) for check in CHECK_FLAGS}
+    given: dict[str, dict[str, Any]] = {_key(check): {} for check in CHECK_FLAGS}
+    for check, names in CHECK_FLAGS.items():
+        for name in map(_key, names):
+            given[_key(check)][PLURALS.get(name, name)] = flags.pop(_key(check, name))
+    everything, dry_run = flags.pop("list"), flags.pop("dry_run")
+    asked = readiness.Options(
+        given=given,
+        settings=flags.pop("set"),
+        checks=flags.pop("checks") or None,
+        gates=outputs.gates,
+        today=today.date() if today else None,
+        **flags,
     )
-    for outcome in outcomes:
-        _write_parts(outcome, reports[outcome.check], outputs.html_output)
+    if everything or dry_run:
+        return pages.show_plan(asked, outputs.format, everything=everything)
+    report, outcomes = readiness.run(asked, track=options.track("checking"))
+    for trace in filter(None, (outcome.trace for outcome in outcomes)):
+        options.debug(trace)
+    pages.write_parts(outcomes, reports, outputs.html_output)
     options.finish(report, outputs)
 
 
-def _given(check: str, flags: dict[str, Any]) -> dict[str, Any]:
-    names = {name: name.replace("-", "_") for name in CHECK_FLAGS[check]}
-    return {PLURALS.get(key, key): flags[f"{check}_{key}"] for key in names.values()}
-
-
-def _write_parts(outcome: Any, report: Path | None, index: Path | None) -> None:
-    """Write the report and the page of one check."""
-    from training.manifest import write_text
-    from training.render import RENDERERS
-
-    if outcome.trace:
-        options.debug(outcome.trace)
-    if outcome.report is None:
-        return
-    data = outcome.report.to_dict()
-    if report:
-        write_text(report, RENDERERS["json"](data))
-    if index:
-        write_text(index.parent / f"{outcome.check}.html", RENDERERS["html"](data))
+def _key(*words: str) -> str:
+    return "_".join(words).replace("-", "_")
 
 
 if __name__ == "__main__":

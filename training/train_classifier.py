@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from training import options
+from training.recipe_flags import recipe_options
+from training.train_flags import run_options
+
+if TYPE_CHECKING:
+    from training.loop.config import Recipe
 
 
 @options.command(
+    own_display=True,
     example="python training/train_classifier.py --dataset DATASET --epochs 50 --batch-size 32"
-    " --lr 0.001 --device cuda --output models --metrics-json reports/run.json"
+    " --lr 0.001 --device cuda --output models --metrics-json reports/run.json",
 )
 @click.option(
-    "--dataset",
-    type=options.INPUT_DIR,
-    required=True,
-    help="Clip store, as build-training-dataset made it.",
+    "--dataset", type=options.INPUT_DIR, help="Clip store, as build-training-dataset made it."
 )
 @click.option(
     "--output", type=options.OUTPUT_DIR, default=Path("models"), show_default=True, help="Folder."
 )
-@click.option(
-    "--preset",
-    type=click.Choice(["default", "short", "fast"]),
-    default="default",
-    show_default=True,
-    help="Recipe to start from: 576 ms 128 x 128, 181 ms 128 x 128, or 200 ms 64 x 64.",
-)
-@click.option("--config", type=options.INPUT_FILE, help="TOML laid over the preset.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the training clips.")
-@click.option(
-    "--max-minutes",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Time budget: the learning-rate schedule is laid over it.",
-)
-@click.option("--batch-size", type=click.IntRange(min=1), help="Clips a step.")
-@click.option("--lr", "learning_rate", type=float, help="Largest learning rate.")
-@click.option("--task", type=click.Choice(["multilabel", "multiclass"]), help="Labels an event.")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of everything drawn at random.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.")
+@recipe_options
 @options.device_option
 @click.option(
     "--readiness",
@@ -60,48 +46,71 @@ from training import options
     " balance]",
 )
 @click.option("--resume", is_flag=True, help="Go on with the run that stands in --output.")
+@click.option(
+    "--finish",
+    is_flag=True,
+    help="Train no further: write the model with the best weights of the run in --output.",
+)
+@run_options
+@click.option("--print-config", is_flag=True, help="Print the recipe in full as TOML, and end.")
 @options.report_options("--metrics-json", strict=False)
 def main(
-    dataset: Path,
+    dataset: Path | None,
     output: Path,
-    preset: str,
-    config: Path | None,
+    recipe: Callable[[], Recipe],
     device: str,
     readiness: Path | None,
     allow_unready: bool,
     sampling_weights: Path | None,
     resume: bool,
+    finish: bool,
+    init_from: Path | None,
+    freeze: tuple[str, ...],
+    profile: bool,
+    trace: bool,
+    logs: dict[str, Any],
+    print_config: bool,
     outputs: options.ReportOutputs,
-    **settings: Any,
 ) -> None:
     """Train the drum CNN on a clip store that is known to be ready.
 
-    Writes best_drum_classifier.pth, model_card.json, history.json and last_run.pth (for --resume)
-    into --output. Settings that are not given come from the preset, or from --config.
+    Writes best_drum_classifier.pth, model_card.json and .html, history.json and last_run.pth (for
+    --resume) into --output. Settings that are not given come from the preset, or from --config.
     """
     options.share_cores()
+    if print_config:
+        from training.loop.config_text import recipe_toml
+
+        options.echo(recipe_toml(recipe()))
+        return
+    if dataset is None:
+        raise click.UsageError("Missing option '--dataset'.")
     from training.loop.card import summary_table
-    from training.loop.config import load_recipe
+    from training.loop.loggers.build import LogOptions, make_loggers
     from training.loop.progress import ConsoleProgress
     from training.loop.run import TrainOptions, train_classifier
 
-    shown = ConsoleProgress()
-    try:
-        report = train_classifier(
-            TrainOptions(
-                dataset=dataset,
-                output=output,
-                recipe=load_recipe(preset, config, settings),
-                device=device,
-                readiness=readiness,
-                allow_unready=allow_unready,
-                sampling_weights=sampling_weights,
-                resume=resume,
-            ),
-            callbacks=[shown],
-        )
-    finally:
-        shown.close()
+    log_dir = logs.pop("log_dir") or output
+    report = train_classifier(
+        TrainOptions(
+            dataset=dataset,
+            output=output,
+            recipe=recipe(),
+            device=device,
+            readiness=readiness,
+            allow_unready=allow_unready,
+            sampling_weights=sampling_weights,
+            init_from=init_from,
+            freeze=freeze,
+            resume=resume or finish,
+            finish=finish,
+            profile=log_dir if profile or trace else None,
+            trace=trace,
+        ),
+        callbacks=[ConsoleProgress(), *make_loggers(LogOptions(log_dir=log_dir, **logs))],
+    )
+    if report is None:
+        return  # another process of torchrun's writes
     if outputs.format == "text":
         options.echo(summary_table(report))
     options.finish(report, outputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,15 @@ from training.checks.alignment_session import (
     read_pairs,
 )
 from training.errors import DrumgateError, InputError, Problem
-from training.gates import Interval, Measurement, Report, Verdict, judge, load_thresholds
+from training.gates import (
+    GatesSource,
+    Interval,
+    Measurement,
+    Report,
+    Verdict,
+    judge,
+    load_thresholds,
+)
 from training.gates.model import Threshold
 from training.manifest import InputFile, describe_file
 from training.metrics.alignment import (
@@ -32,6 +41,7 @@ from training.metrics.alignment import (
 )
 from training.metrics.alignment_channel import ChannelState, inspect_channel
 from training.metrics.alignment_types import FloatArray
+from training.steps import steps
 
 SERIES_POINTS: Final = 200
 LENGTH_TOLERANCE_S: Final = 0.1
@@ -56,7 +66,7 @@ class Options:
     min_support: int | None = None
     max_shift_ms: float = AlignmentConfig().max_shift_ms
     jobs: int = 2
-    gates: Path | None = None
+    gates: GatesSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,23 +102,26 @@ def run(options: Options) -> Report:
         "alignment",
         overlay=options.gates,
         overrides={
-            "max_delay_ms": options.max_delay_ms,
-            "max_drift_samples_per_min": options.max_drift_samples_per_min,
-            "max_jump_ms": options.max_jump_ms,
-            "min_support": options.min_support,
+            name: getattr(options, name)
+            for name in ("max_delay_ms", "max_drift_samples_per_min", "max_jump_ms", "min_support")
         },
     )
     config = _config(options, thresholds)
     sessions = _sessions(options)
     with ThreadPoolExecutor(max_workers=max(1, options.jobs)) as pool:
-        futures = [pool.submit(_measure, session, config) for session in sessions]
+        futures = [
+            pool.submit(copy_context().run, _measure, session, config) for session in sessions
+        ]
         found: list[_Measured] = []
         problems: list[Problem] = []
-        for future in futures:
+        for future in steps(futures, "measuring sessions"):
             try:
                 found.append(future.result())
             except InputError as error:
                 problems.extend(error.problems)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # not one more after an interrupt
+                raise
     if problems:
         raise InputError(problems)
     verdicts: list[Verdict] = []
@@ -192,7 +205,7 @@ def _measure(session: Session, config: AlignmentConfig) -> _Measured:
         windows = prepare_anchor(anchor.samples, anchor.sample_rate, config)
     except ValueError as error:
         raise InputError.at(session.anchor.path, str(error)) from None
-    for mic in session.targets:
+    for mic in steps(session.targets, session.session_id):
         try:
             target = _read(mic)
         except InputError as error:
@@ -295,6 +308,8 @@ def _measurements(
     )
     against = "expected" if mic.declared else "expected, since none is declared"
     where = f"lag {lag.median_delay_ms:.3f} ms, {lag.expected_delay_ms:.3f} ms {against}"
+    if lag.jumps:
+        where += "; it jumps, so mend the jump first and measure again"
     return [
         Measurement(name="min_support", value=lag.support, unit="hits", n=lag.n_windows),
         Measurement(

@@ -15,7 +15,16 @@ from training.checks.bootstrap_input import Clusters, Joined, Truth, Vocabulary
 from training.checks.bootstrap_onsets import OnsetTotals, with_dynamics, with_onsets
 from training.checks.calibration_file import CalibrationFile
 from training.errors import DrumgateError
-from training.gates import Interval, Measurement, Report, Threshold, Verdict, judge, load_thresholds
+from training.gates import (
+    GatesSource,
+    Interval,
+    Measurement,
+    Report,
+    Threshold,
+    Verdict,
+    judge,
+    load_thresholds,
+)
 from training.manifest import Prediction, Records, read_records, reject_duplicates
 from training.metrics.bootstrap import METRICS, Estimates, bootstrap, compare
 from training.metrics.classification import BoolArray
@@ -58,7 +67,7 @@ class Options:
     min_macro_f1: float | None = None
     max_macro_f1_drop: float | None = None
     max_openness_mae_rise: float | None = None
-    gates: Path | None = None
+    gates: GatesSource | None = None
 
 
 def run(options: Options) -> Report:
@@ -226,7 +235,7 @@ def _judge_change(
 ) -> list[Verdict]:
     """Judge how much worse the candidate is; a drop is baseline - candidate."""
     drop, gate = _negated(change.overall["macro_f1"]), thresholds["max_macro_f1_drop"]
-    detail = _undecided(drop, gate, settings) or "baseline less candidate, on the same clips"
+    detail = _undecided(drop, gate, settings) or _paired("baseline less candidate", drop)
     verdicts = [judge(_measurement("macro_f1_drop", drop, settings, detail), gate)]
 
     predicted = [np.isfinite(model.clips.openness_pred) for model in models]
@@ -234,7 +243,7 @@ def _judge_change(
     if not (expected & (predicted[0] | predicted[1])).any():
         return verdicts
     rise, gate = change.overall["openness_mae"], thresholds["max_openness_mae_rise"]
-    detail = _undecided(rise, gate, settings) or "candidate less baseline, on the same clips"
+    detail = _undecided(rise, gate, settings) or _paired("candidate less baseline", rise)
     lost = int((expected & predicted[1] & ~predicted[0]).sum())
     if lost:
         # A model may not choose the clips on which its openness is compared.
@@ -274,6 +283,11 @@ def _undecided(estimate: Estimate, threshold: Threshold, settings: Resampling) -
     return f"{_UNDECIDABLE}: about {needed} more sessions needed ({why})"
 
 
+def _paired(said: str, change: Estimate) -> str:
+    itself = "" if change.point is None else f": {change.point:.4f} itself"
+    return f"{said}, on the same clips{itself}"
+
+
 def _weakest(found: Estimates) -> str:
     scores = {
         label: figures["f1"].point
@@ -282,7 +296,9 @@ def _weakest(found: Estimates) -> str:
     }
     lowest = sorted(scores.items(), key=lambda item: (item[1] or 0.0, item[0]))[:3]
     named = ", ".join(f"{label} {value:.3f}" for label, value in lowest if (value or 0.0) < 1.0)
-    return f"lowest F1: {named}" if named else ""
+    macro = found.overall["macro_f1"].point
+    stands = "" if macro is None else f"macro F1 itself {macro:.4f}"
+    return "; ".join(filter(None, [stands, f"lowest F1: {named}" if named else ""]))
 
 
 def _negated(estimate: Estimate) -> Estimate:

@@ -11,6 +11,7 @@ from training.checks.bootstrap_input import LISTED, Clusters, Joined, Truth, Voc
 from training.checks.bootstrap_onsets import OnsetTotals
 from training.metrics.bootstrap import Estimates
 from training.metrics.calibration_scores import BUCKET_METRICS
+from training.metrics.confusion import said_instead
 from training.metrics.resampling import holm
 from training.metrics.scores import BUCKETS, Clips
 
@@ -83,6 +84,9 @@ def figures(
             }
             for label, each in found.per_class.items()
         },
+        "said_instead": said_instead(
+            clips.truth, clips.predicted, clips.annotated, vocabulary.classes
+        ).as_metrics(),
         "n_clips": len(clips),
         "n_clusters": found.n_clusters,
         "cluster_field": options.cluster_field,

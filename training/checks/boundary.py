@@ -17,11 +17,20 @@ from training.checks.boundary_input import (
     session_numbers,
 )
 from training.errors import DrumgateError
-from training.gates import Interval, Measurement, Report, judge, load_thresholds, nearest
+from training.gates import (
+    GatesSource,
+    Interval,
+    Measurement,
+    Report,
+    judge,
+    load_thresholds,
+    nearest,
+)
 from training.gates.model import Threshold, Verdict
 from training.manifest import Prediction, Records, read_records, reject_duplicates
 from training.metrics import boundary
 from training.metrics import classification as cl
+from training.metrics.confusion import said_instead
 
 LISTED = 1000
 """How many sample_ids a report lists; the totals are always whole."""
@@ -49,7 +58,7 @@ class Options:
     iterations: int = 1000
     confidence: float = 0.95
     seed: int = 0
-    gates: Path | None = None
+    gates: GatesSource | None = None
 
 
 def run(options: Options) -> Report:
@@ -235,6 +244,9 @@ def _metrics(
             for part in figures.per_edge
         },
         "by_distance": _distances(figures.by_distance),
+        "said_instead": said_instead(
+            joined.reference, joined.predicted, joined.annotated, joined.classes
+        ).as_metrics(),
         "missing_predictions": joined.missing[:LISTED],
         "missing_predictions_total": len(joined.missing),
         "surplus_predictions_total": joined.surplus,

@@ -26,7 +26,7 @@ from training.checks.calibration_file import (
     load_calibration,
 )
 from training.errors import SHOWN_PROBLEMS, DrumgateError, InputError, Problem
-from training.gates import Report, load_thresholds, overall
+from training.gates import GatesSource, Report, load_thresholds, overall
 from training.manifest import InputFile, Prediction, Records, read_records, reject_duplicates
 from training.manifest import write_json as write
 from training.metrics import calibration_fit as cf
@@ -61,7 +61,7 @@ class Options:
     max_ece: float | None = None
     max_brier: float | None = None
     seed: int = 0
-    gates: Path | None = None
+    gates: GatesSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

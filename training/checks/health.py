@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,14 @@ from training.checks.health_gates import ISOLATION, NUMERIC_GATES, Asked, judge_
 from training.checks.health_metadata import audio_lengths
 from training.checks.health_names import Vocabulary, min_counts, required_names
 from training.errors import DrumgateError
-from training.gates import Report, load_thresholds, nearest, provenance
+from training.gates import (
+    GatesSource,
+    Report,
+    asked_gates,
+    load_thresholds,
+    nearest,
+    provenance,
+)
 from training.manifest import describe_file
 from training.manifest.validate import Track
 from training.manifest.views import LABEL_SEPARATOR
@@ -72,7 +78,7 @@ class Options:
     spark_master: str | None = None
     memory_limit: str | None = None
     cache_dir: Path | None = None
-    gates: Path | None = None
+    gates: GatesSource | None = None
 
 
 def run(options: Options, track: Track | None = None) -> Report:
@@ -188,10 +194,7 @@ def _asked(
         "split_isolation": bool(options.split_isolation),
     }
     asked = {name for name, given in flags.items() if given}
-    if options.gates:
-        # load_thresholds has read and checked this file already.
-        asked |= set(tomllib.loads(options.gates.read_text(encoding="utf-8")).get("health", {}))
-    return frozenset(asked)
+    return asked_gates("health", options.gates) | asked
 
 
 def _warnings(figures: HealthFigures, skipped: int, durations: dict[str, Any]) -> list[str]:

@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import math
-import tomllib
+import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-
-from training.errors import DrumgateError, InputError
-from training.gates import Measurement, Report, Threshold, Verdict, judge, load_thresholds
-from training.manifest import InputFile, describe_file, read_json
+from training.checks import health_compare_bless as bless
+from training.checks.health_compare_drift import distributions, dynamics_of
+from training.checks.health_compare_input import (
+    HealthReport,
+    Metrics,
+    nothing,
+    read_health_report,
+)
+from training.errors import DrumgateError
+from training.gates import (
+    GatesSource,
+    Measurement,
+    Report,
+    Threshold,
+    Verdict,
+    asked_gates,
+    judge,
+    load_thresholds,
+)
 from training.metrics import health_compare
-from training.metrics.health_compare import CountChange, Drift, GateChange, GateRow
+from training.metrics.drift import Drift
+from training.metrics.health_compare import CountChange, GateChange
 
-TOOL = "dataset-health"
 SHOWN = 5
-
-Count = Annotated[int, msgspec.Meta(ge=0)]
+_DROP_GATES = ("max_drop", "max_drop_pct")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,141 +41,122 @@ class Options:
     """Which reports to compare, and how much a class may lose.
 
     Without `max_drop` and `max_drop_pct` (and without a table for either in the gates file) no
-    class may lose anything. `ignore_labels` are compared and listed, and never block.
+    class may lose anything. `ignore_labels` are compared and listed, and never block. Without
+    `max_psi` (and a table that makes it required) drift warns and does not block.
+
+    With `bless`, the candidate is also judged as the next baseline: none of its own gates may have
+    failed but those that `allow_failing` names. `first_baseline` says that there is no baseline
+    yet, and so nothing to compare with. `run` writes nothing: see `health_compare_bless.promoting`.
     """
 
     baseline: Path
     candidate: Path
     max_drop: int | None = None
     max_drop_pct: float | None = None
+    max_psi: float | None = None
     ignore_labels: tuple[str, ...] = ()
-    gates: Path | None = None
-
-
-class _ClassCount(msgspec.Struct, frozen=True, kw_only=True):
-    total: Count
-
-
-class _Histogram(msgspec.Struct, frozen=True, kw_only=True):
-    counts: list[Count]
-    edges: list[float]
-
-
-class _Events(msgspec.Struct, frozen=True, kw_only=True):
-    events: Count
-
-
-class _Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    events_total: Count
-    per_class_counts: dict[str, _ClassCount]
-    technique_counts: dict[str, Count]
-    unknown_labels: dict[str, Count]
-    dynamics: dict[str, Count]
-    openness_histogram: _Histogram
-    by_source: dict[str, _Events]
-    duplication_rate: float | None = None
-
-
-class _Gate(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    status: str
-    passed: bool
-
-
-class _HealthReport(msgspec.Struct, frozen=True, kw_only=True):
-    tool: str
-    metrics: _Metrics
-    gating_results: list[_Gate]
+    bless: bool = False
+    first_baseline: bool = False
+    allow_failing: tuple[str, ...] = ()
+    blessed_by: str | None = None
+    gates: GatesSource | None = None
 
 
 def run(options: Options) -> Report:
     """Compare two reports of dataset-health and judge what the candidate lost.
 
     Raises:
-        InputError: a report is missing, malformed, or of another tool.
-        DrumgateError: an option is not a usable number.
+        InputError: a report is missing, malformed, of another tool or of another report schema;
+            or there is a baseline where a first one was announced.
+        DrumgateError: an option is not a usable number, or does not fit the others.
     """
-    if options.max_drop_pct is not None and not math.isfinite(options.max_drop_pct):
-        raise DrumgateError(f"--max-drop-pct: must be a finite number (got {options.max_drop_pct})")
-    overrides = {"max_drop": options.max_drop, "max_drop_pct": options.max_drop_pct}
-    thresholds = load_thresholds("health_compare", overlay=options.gates, overrides=overrides)
-    baseline, baseline_file = _read(options.baseline)
-    candidate, candidate_file = _read(options.candidate)
+    _check_options(options)
+    thresholds = _thresholds(options)
+    baseline = nothing() if options.first_baseline else read_health_report(options.baseline)
+    candidate = read_health_report(options.candidate)
+    thresholds = _naming_manifests(thresholds, baseline.events, candidate.events)
+    before, after = baseline.metrics, candidate.metrics
     classes = health_compare.count_changes(
-        _totals(baseline), _totals(candidate), ignore=options.ignore_labels
+        before.classes(), after.classes(), ignore=options.ignore_labels
     )
-    unknown = health_compare.count_changes(
-        baseline.metrics.unknown_labels, candidate.metrics.unknown_labels
-    )
-    gates = health_compare.gate_changes(_rows(baseline), _rows(candidate))
-    verdicts = [
-        *_drop_verdicts(classes, thresholds, _drop_gates(options)),
-        _regressions(gates, thresholds["max_newly_failing_gates"]),
-        _rises(unknown, candidate, thresholds["max_unknown_label_rises"]),
-    ]
+    unknown = health_compare.count_changes(before.unknown_labels, after.unknown_labels)
+    techniques = health_compare.count_changes(before.technique_counts, after.technique_counts)
+    gates = health_compare.gate_changes(baseline.gates, candidate.gates)
+    drifts = distributions(before, after, ignore=options.ignore_labels)
+    verdicts: list[Verdict] = []
+    if not options.first_baseline:
+        verdicts = [
+            *_drop_verdicts(classes, thresholds, _drop_gates(options)),
+            _regressions(gates, thresholds["max_newly_failing_gates"]),
+            _rises(unknown, after, thresholds["max_unknown_label_rises"]),
+            *_drift_verdicts(drifts, thresholds["max_psi"], options.ignore_labels),
+        ]
+    if options.bless:
+        limit = thresholds["max_failing_gates_blessed"]
+        verdicts.append(bless.judge_candidate(candidate, options.allow_failing, limit))
     return Report(
         tool="compare-health-reports",
-        inputs=[baseline_file, candidate_file],
+        inputs=[report.file for report in (baseline, candidate) if report.file],
         parameters=asdict(options),
         metrics={
-            "events_total": {
-                "baseline": baseline.metrics.events_total,
-                "candidate": candidate.metrics.events_total,
-            },
-            "duplication_rate": {
-                "baseline": baseline.metrics.duplication_rate,
-                "candidate": candidate.metrics.duplication_rate,
-            },
+            **_totals(before, after),
             "classes": [asdict(change) for change in classes],
-            "techniques": [
-                asdict(change)
-                for change in health_compare.count_changes(
-                    baseline.metrics.technique_counts, candidate.metrics.technique_counts
-                )
-            ],
+            "techniques": [asdict(change) for change in techniques],
             "unknown_labels": [asdict(change) for change in unknown],
             "gates": [asdict(change) for change in gates],
-            "drift": [asdict(found) for found in _drifts(baseline.metrics, candidate.metrics)],
+            "drift": [asdict(found) for found in drifts],
+            "blessing": bless.summary(options, baseline, candidate),
         },
         verdicts=verdicts,
-        warnings=_warnings(options, classes, gates),
+        warnings=_warnings(options, classes, gates, (baseline, candidate)),
     )
 
 
-def _read(path: Path) -> tuple[_HealthReport, InputFile]:
-    tool = read_json(path, dict[str, Any]).get("tool")
-    if tool != TOOL:
-        raise InputError.at(
-            path, f"must be {TOOL}: this is no health report", field="tool", got=tool
-        )
-    return read_json(path, _HealthReport), describe_file(path)
+def _check_options(options: Options) -> None:
+    for name in ("max_drop_pct", "max_psi"):
+        value = getattr(options, name)
+        # A NaN limit compares false with everything, and no report may hold one.
+        if value is not None and not math.isfinite(value):
+            flag = name.replace("_", "-")
+            raise DrumgateError(f"--{flag}: must be a finite number (got {value})")
+    bless.check_options(options)
 
 
-def _totals(report: _HealthReport) -> dict[str, int]:
-    return {label: row.total for label, row in report.metrics.per_class_counts.items()}
+def _thresholds(options: Options) -> dict[str, Threshold]:
+    overrides = {name: getattr(options, name) for name in (*_DROP_GATES, "max_psi")}
+    thresholds = load_thresholds("health_compare", overlay=options.gates, overrides=overrides)
+    if options.max_psi is not None:
+        # A limit that somebody typed is meant; the shipped one only advises.
+        thresholds["max_psi"] = replace(thresholds["max_psi"], required=True)
+    return thresholds
 
 
-def _rows(report: _HealthReport) -> list[GateRow]:
-    return [
-        GateRow(name=row.name, status=row.status, passed=row.passed)
-        for row in report.gating_results
-    ]
+def _naming_manifests(
+    thresholds: Mapping[str, Threshold], before: str | None, after: str | None
+) -> dict[str, Threshold]:
+    """Put the manifests that the reports are about into the commands that are proposed."""
+    if before is None or after is None:
+        return dict(thresholds)
+    named = shlex.join([before, after])
+    return {
+        name: replace(threshold, fix=threshold.fix.replace("OLD.jsonl NEW.jsonl", named))
+        for name, threshold in thresholds.items()
+    }
+
+
+def _totals(before: Metrics, after: Metrics) -> dict[str, Any]:
+    names = ("events_total", "hits_total", "duplication_rate")
+    totals = {
+        name: {"baseline": getattr(before, name), "candidate": getattr(after, name)}
+        for name in names
+    }
+    return totals | {"sessions": {"baseline": before.sessions(), "candidate": after.sessions()}}
 
 
 def _drop_gates(options: Options) -> Sequence[str]:
     """The drop gates that were asked for; both silent means the absolute one."""
-    asked = {
-        name
-        for name, value in (
-            ("max_drop", options.max_drop),
-            ("max_drop_pct", options.max_drop_pct),
-        )
-        if value is not None
-    }
-    if options.gates:
-        # load_thresholds has read and checked this file already.
-        table = tomllib.loads(options.gates.read_text(encoding="utf-8"))
-        asked |= {"max_drop", "max_drop_pct"} & set(table.get("health_compare", {}))
+    asked = {name for name in _DROP_GATES if getattr(options, name) is not None}
+    asked |= set(_DROP_GATES) & asked_gates("health_compare", options.gates)
     return sorted(asked) or ["max_drop"]
 
 
@@ -197,9 +191,7 @@ def _regressions(gates: Sequence[GateChange], threshold: Threshold) -> Verdict:
     return judge(measured, threshold)
 
 
-def _rises(
-    unknown: Sequence[CountChange], candidate: _HealthReport, threshold: Threshold
-) -> Verdict:
+def _rises(unknown: Sequence[CountChange], candidate: Metrics, threshold: Threshold) -> Verdict:
     found = [change for change in unknown if change.candidate > change.baseline]
     detail = _listed(
         [f"{change.name} ({change.baseline} → {change.candidate} hits)" for change in found]
@@ -207,54 +199,69 @@ def _rises(
     measured = Measurement(
         name="unknown_label_rises",
         value=len(found),
-        n=len(candidate.metrics.unknown_labels),
+        n=len(candidate.unknown_labels),
         detail=detail,
     )
     return judge(measured, threshold)
 
 
-def _drifts(baseline: _Metrics, candidate: _Metrics) -> list[Drift]:
+def _drift_verdicts(
+    drifts: Sequence[Drift], threshold: Threshold, ignore: Sequence[str]
+) -> list[Verdict]:
+    """Judge what moved; where the baseline holds nothing there is nothing to move from."""
+    passed_over = {dynamics_of(label) for label in ignore}
     return [
-        health_compare.drift(name, of(baseline), of(candidate))
-        for name, of in (
-            ("classes", _classes),
-            ("dynamics", lambda metrics: metrics.dynamics),
-            ("openness", _openness),
-            ("techniques", lambda metrics: metrics.technique_counts),
-            ("sources", _sources),
+        judge(
+            Measurement(
+                name="psi",
+                value=row.psi_beyond_chance,
+                n=row.candidate_n,
+                detail=row.detail or _moved(row),
+            ),
+            threshold,
+            subject=row.name,
         )
+        for row in drifts
+        if row.baseline_n and row.name not in passed_over
     ]
 
 
-def _classes(metrics: _Metrics) -> dict[str, int]:
-    return {label: row.total for label, row in metrics.per_class_counts.items()}
-
-
-def _openness(metrics: _Metrics) -> dict[str, int]:
-    histogram = metrics.openness_histogram
-    # Zip to the shorter: there is one edge more than there are bins.
-    bins = zip(histogram.edges, histogram.edges[1:], histogram.counts, strict=False)
-    return {f"{low:g}-{high:g}": hits for low, high, hits in bins}
-
-
-def _sources(metrics: _Metrics) -> dict[str, int]:
-    return {name: row.events for name, row in metrics.by_source.items()}
+def _moved(row: Drift) -> str:
+    """Say in a few words what moved most, such as "accent 31.0 → 48.0 %"."""
+    shares = {value.value: value for value in row.values}
+    if row.largest not in shares:
+        return "no share changed"
+    most = shares[row.largest]
+    return f"{most.value} {100 * most.baseline:.1f} → {100 * most.candidate:.1f} %"
 
 
 def _warnings(
-    options: Options, classes: Sequence[CountChange], gates: Sequence[GateChange]
+    options: Options,
+    classes: Sequence[CountChange],
+    gates: Sequence[GateChange],
+    reports: tuple[HealthReport, HealthReport],
 ) -> list[str]:
-    warnings = []
+    baseline, candidate = reports
+    first = options.first_baseline
     lost = [change.name for change in classes if change.ignored and change.drop]
-    if lost:
-        warnings.append(f"ignored labels that lost hits: {_listed(lost)}")
     absent = sorted(set(options.ignore_labels) - {change.name for change in classes})
-    if absent:
-        warnings.append(f"ignored labels that neither report has: {_listed(absent)}")
     still = [change.name for change in gates if change.fate == "still_failing"]
-    if still:
-        warnings.append(f"gates that failed in the baseline and still do: {_listed(still)}")
-    return warnings
+    loosened = [f"{change.name} ({change.loosened})" for change in gates if change.loosened]
+    found = {
+        f"ignored labels that lost hits: {_listed(lost)}": lost,
+        f"ignored labels that neither report has: {_listed(absent)}": absent,
+        f"gates that failed in the baseline and still do: {_listed(still)}": still,
+        f"gates that ask for less than in the baseline: {_listed(loosened)}": loosened,
+        "both reports were made from the same files: make the candidate's anew if its data"
+        " changed": baseline.data and baseline.data == candidate.data,
+        f"written by different versions of drumgate ({baseline.version}, {candidate.version}):"
+        " figures may be defined differently": not first and baseline.version != candidate.version,
+        "there is no baseline yet: nothing was compared": first,
+        "the candidate judged no gate: as a baseline it cannot show one that newly fails": (
+            options.bless and not candidate.gates
+        ),
+    }
+    return [text for text, applies in found.items() if applies]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,16 @@ from typing import Any
 import msgspec
 
 from training.errors import DrumgateError
-from training.gates import Measurement, Report, Threshold, Verdict, judge, load_thresholds, nearest
+from training.gates import (
+    Measurement,
+    Report,
+    Threshold,
+    Verdict,
+    asked_gates,
+    judge,
+    load_thresholds,
+    nearest,
+)
 from training.manifest.engine import open_engine
 from training.manifest.scan import STDIN, scan_events
 from training.manifest.validate import Track
@@ -62,10 +70,7 @@ def run(options: Options, track: Track | None = None) -> Report:
         raise DrumgateError(f"--tolerance-ms: must be a finite number (got {options.tolerance_ms})")
     allowed = _allowed(options.fail_on)
     thresholds = load_thresholds("manifest_diff", overlay=options.gates)
-    asked = set(allowed)
-    if options.gates:
-        # load_thresholds has read and checked this file already.
-        asked |= set(tomllib.loads(options.gates.read_text("utf-8")).get("manifest_diff", {}))
+    asked = {*asked_gates("manifest_diff", options.gates), *allowed}
     base, candidate = _paths(options.base), _paths(options.candidate)
     if STDIN in base and STDIN in candidate:
         raise DrumgateError("-: standard input can be read only once")

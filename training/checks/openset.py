@@ -15,6 +15,7 @@ from training.checks.openset_input import EXPLICIT, Examples
 from training.checks.openset_methods import METHODS, Scored, Statistics, score
 from training.errors import DrumgateError
 from training.gates import (
+    GatesSource,
     Interval,
     Measurement,
     Report,
@@ -62,7 +63,7 @@ class Options:
     max_fpr_at_95tpr: float | None = None
     min_calibrated_tpr: float | None = None
     max_calibrated_fpr: float | None = None
-    gates: Path | None = None
+    gates: GatesSource | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from training.audio.reading import audio_info, read_audio
 from training.checks.calibration_file import CalibrationFile, load_calibration
 from training.checks.predict_features import write_features
-from training.dataset.build import to_int16
+from training.checks.predict_model import cut_clip, load_predictor, row_of
+from training.dataset.blobs import to_int16
 from training.errors import SHOWN_PROBLEMS, DrumgateError, InputError, Problem
 from training.gates import Report, provenance
 from training.manifest import (
@@ -30,7 +30,7 @@ from training.manifest import (
     write_jsonl,
 )
 from training.manifest.fields import NonEmpty, Positive, Seconds
-from training.model.inference import UNKNOWN_SCORES, Predictor, resolve_device
+from training.model.inference import UNKNOWN_SCORES, Predictor
 
 TOOL = "predict"
 Track = Callable[[Sequence[Any], str], Iterable[Any]]
@@ -58,6 +58,8 @@ class Options:
     unknown_score: str = UNKNOWN_SCORES[0]
     calibration: Path | None = None
     """A file of `calibrate`, for calibrated scores."""
+    preset: str | None = None
+    """Features that the model must have been trained with; None takes any."""
     write_logits: bool = False
     write_features: Path | None = None
     """Where the clips' features go, with the model's statistics (NumPy archive)."""
@@ -117,7 +119,9 @@ def run(options: Options, *, track: Track = lambda items, _: items) -> Report:
         raise InputError.at(source.path, "no row has audio: nothing can be predicted")
     _check_headers(recordings, source)
     calibration = None if options.calibration is None else load_calibration(options.calibration)
-    predictor = _predictor(options, calibration)
+    predictor = load_predictor(
+        options.model, options.device, options.unknown_score, calibration, options.preset
+    )
     heard = _Heard()
     clips = _clips(predictor, recordings, heard, track)
     features: dict[int, NDArray[np.float32]] = {}
@@ -157,25 +161,6 @@ def run(options: Options, *, track: Track = lambda items, _: items) -> Report:
         warnings=warnings,
         provenance={**provenance(), "predict_s": elapsed, "rtf": elapsed / heard.seconds},
     )
-
-
-def _predictor(options: Options, calibration: CalibrationFile | None) -> Predictor:
-    """Load the model, and see that it has what the options ask of it."""
-    predictor = Predictor.load(options.model, resolve_device(options.device))
-    if options.unknown_score == "mahalanobis" and predictor.openset is None:
-        raise DrumgateError(
-            f"{options.model}: holds no open-set statistics (too few training clips); "
-            "choose another --unknown-score"
-        )
-    if calibration is not None:
-        missing = sorted(set(predictor.labels) - calibration.record.classes.keys())
-        if missing:
-            raise InputError.at(
-                calibration.source.path,
-                f"has no entry for {', '.join(missing)}, which the model predicts",
-                field="classes",
-            )
-    return predictor
 
 
 def _targets(options: Options) -> tuple[list[Target], InputFile]:
@@ -295,27 +280,16 @@ def _clips(
     track: Track,
 ) -> Iterator[Clip]:
     """Read each recording once and cut its clips; silence where a clip may hear nothing."""
-    features = predictor.features
-    rate, before, length = features.sample_rate, features.read_before, features.read_samples
+    rate = predictor.features.sample_rate
     for path, rows in track(list(recordings.items()), "predicting"):
         samples, _ = read_audio(path, sample_rate=rate, mono=True)
         audio, _ = to_int16(samples)
         heard.seconds += len(audio) / rate
         for index, target in rows:
-            onset = round(target.onset_s * rate)
-            first, last = (bound * rate for bound in target.audible_s)
-            start = onset - before
-            low = max(start, _first_from(first), 0)
-            high = min(start + length, len(audio), _first_from(min(last, len(audio))))
-            clip = np.zeros(length, dtype=np.int16)
-            if high > low:
-                clip[low - start : high - start] = audio[low:high]
-            yield index, clip
-
-
-def _first_from(place: float) -> int:
-    """The first sample at or after a place; floating point may put a whole number a bit late."""
-    return math.ceil(place - 1e-6)
+            yield (
+                index,
+                cut_clip(audio, target.onset_s, predictor.features, audible_s=target.audible_s),
+            )
 
 
 def _predict(
@@ -344,26 +318,7 @@ def _predict_batch(
 ) -> Iterator[Said]:
     audio = torch.from_numpy(np.stack([clip for _, clip in batch]))
     said = predictor.predict(audio, unknown_score=options.unknown_score)
-    scores: NDArray[Any] = said.scores
-    if calibration is not None:
-        # Calibrations are fitted on scores as they are written, with six digits.
-        scores = calibration.scaled(scores.astype(np.float64).round(6), predictor.labels)
     for number, (index, _) in enumerate(batch):
-        row: dict[str, Any] = {
-            "sample_id": targets[index].sample_id,
-            "scores": {
-                label: round(float(score), 6)
-                for label, score in zip(predictor.labels, scores[number], strict=True)
-            },
-            "unknown_score": float(said.unknown[number]),
-        }
-        if options.write_logits:
-            logits = zip(predictor.labels, said.logits[number], strict=True)
-            row["logits"] = {label: float(logit) for label, logit in logits}
-        if calibration is not None:
-            row["calibration"] = calibration.id
-        if said.openness is not None:
-            row["openness_pred"] = round(float(said.openness[number]), 6)
-        if said.velocity is not None:
-            row["velocity_pred"] = round(float(said.velocity[number]), 6)
+        name = targets[index].sample_id
+        row = row_of(said, number, name, predictor, calibration, options.write_logits)
         yield index, row, said.features[number]

@@ -7,161 +7,168 @@ there but malformed ends the run instead, since a verdict on it would be a guess
 
 from __future__ import annotations
 
-import importlib
-import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final
 
+from training.checks.readiness_checks import CHECKS as _CHECKS
+from training.checks.readiness_plan import Options, Plan, Planned, make_plan
+from training.checks.readiness_run import Outcome, Track, run_all
+from training.checks.waivers import Waivers, read_waivers
 from training.errors import DrumgateError, InputError
-from training.gates import Report, Status, Verdict, overall
-from training.manifest import InputFile
+from training.gates import Report, Verdict
+from training.manifest import InputFile, describe_file
 
-# Each check with the options that it cannot do without; in the order of a recording's way.
-REQUIRED_INPUTS: Final[dict[str, tuple[str, ...]]] = {
-    "alignment": ("manifest",),
-    "health": ("events",),
-    "boundary": ("ground_truth", "predictions"),
-    "openset": ("ground_truth", "predictions"),
-    "bootstrap": ("ground_truth", "predictions"),
-}
-CHECKS: Final = tuple(REQUIRED_INPUTS)
+__all__ = ["CHECKS", "Options", "Outcome", "make_plan", "run"]
+
+CHECKS: Final = tuple(_CHECKS)
+"""The names of all checks; those that are run when nobody chooses are fewer."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    """What to run.
-
-    `given` holds, for each check, the options that were given for it, named as in its own
-    `Options`, save that an alignment manifest is `manifest`.
-    """
-
-    checks: tuple[str, ...] = CHECKS
-    given: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    halt_on_first_failure: bool = False
-    gates: Path | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
-    """How one check went: its report, or why there is none."""
-
-    check: str
-    report: Report | None = None
-    status: Status = Status.NOT_MEASURED
-    detail: str = ""
-    trace: str = ""
-
-    @property
-    def verdicts(self) -> Sequence[Verdict]:
-        """The verdicts of the check; a single blocking one where it gave none."""
-        if self.report and self.report.verdicts:
-            return self.report.verdicts
-        return [
-            Verdict(
-                name=self.check,
-                status=self.status,
-                observed=None,
-                comparator=None,
-                threshold=None,
-                detail=self.detail,
-                fix="Give the check its input, or leave it out of --checks.",
-            )
-        ]
-
-    @property
-    def blocks(self) -> bool:
-        """Whether this check stops a release."""
-        return any(not verdict.passed for verdict in self.verdicts)
-
-
-def run(options: Options) -> tuple[Report, Sequence[Outcome]]:
+def run(
+    options: Options, *, track: Track = lambda items, total: items
+) -> tuple[Report, Sequence[Outcome]]:
     """Run the selected checks in process; return the report on all of them and each outcome.
 
+    Args:
+        options: what to run.
+        track: shows how many checks are done.
+
     Raises:
-        InputError: some input is malformed or was named and is not there; every fault of every
-            check is in it, and nothing has been judged.
+        InputError: the configuration, the waivers or some input is malformed, or was named by a
+            flag and is not there; every fault of every check is in it, and nothing was judged.
+        DrumgateError: an option of a check makes no sense.
     """
-    outcomes: list[Outcome] = []
-    problems: list[InputError] = []
-    halted_by = ""
-    for check in options.checks:
-        if halted_by:
-            detail = f"not run: {halted_by} blocks and --halt-on-first-failure is set"
-            outcomes.append(Outcome(check=check, detail=detail))
-            continue
-        try:
-            outcomes.append(_run_check(check, options))
-        except InputError as error:
-            problems.append(error)
-            continue
-        if outcomes[-1].blocks and options.halt_on_first_failure:
-            halted_by = check
-    if problems:
-        found = [problem for error in problems for problem in error.problems]
-        raise InputError(found, sum(error.total for error in problems))
-    return _summary(options, outcomes), outcomes
+    plan = make_plan(options)
+    today = options.today or date.today()
+    waivers = read_waivers(plan.waivers) if plan.waivers else None
+    outcomes = run_all(
+        plan.checks,
+        jobs=options.jobs,
+        halt=options.halt_on_first_failure,
+        excuse=lambda verdicts: waivers.excuse(verdicts, today) if waivers else verdicts,
+        track=track,
+    )
+    _raise_problems(outcomes)
+    judged = _Judged.of(plan, outcomes, waivers, today)
+    return _summary(options, plan, judged), outcomes
 
 
-def _run_check(check: str, options: Options) -> Outcome:
-    given = {name: value for name, value in options.given.get(check, {}).items() if _is_set(value)}
-    missing = [name for name in REQUIRED_INPUTS[check] if name not in given]
-    if missing:
-        flags = " and ".join(f"--{check}-{name.replace('_', '-')}" for name in missing)
-        return Outcome(check=check, detail=f"no input: give {flags}")
-    try:
-        module = importlib.import_module(f"training.checks.{check}")
-        if "manifest" in given:
-            given["manifests"] = given.pop("manifest")
-        report: Report = module.run(module.Options(**given, gates=options.gates))
-    except DrumgateError:
-        raise
-    except Exception as error:
-        detail = f"the check crashed: {type(error).__name__}: {error}"
-        trace = traceback.format_exc()
-        return Outcome(check=check, status=Status.ERROR, detail=detail, trace=trace)
-    detail = "" if report.verdicts else "no gate was asked for, so nothing was judged"
-    return Outcome(check=check, report=report, status=report.status, detail=detail)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Judged:
+    """The outcomes, and what became of the waivers."""
+
+    outcomes: Sequence[Outcome]
+    waivers: Waivers | None
+    fates: Sequence[dict[str, Any]]
+    verdicts: Sequence[Verdict]
+
+    @classmethod
+    def of(
+        cls, plan: Plan, outcomes: Sequence[Outcome], waivers: Waivers | None, today: date
+    ) -> _Judged:
+        verdicts = [verdict for outcome in outcomes for verdict in outcome.verdicts]
+        fates: list[dict[str, Any]] = []
+        if waivers:
+            reported = {outcome.check for outcome in outcomes if outcome.report}
+            fates = waivers.fates(verdicts, today, judged=lambda gate: _was_judged(gate, reported))
+            verdicts += waivers.rows(fates, [verdict.name for verdict in verdicts])
+        return cls(outcomes=outcomes, waivers=waivers, fates=fates, verdicts=verdicts)
 
 
-def _is_set(value: Any) -> bool:
-    return value is not None and value != ()
+def _was_judged(gate: str, reported: set[str]) -> bool | None:
+    """Whether the check of a gate gave a report; None for a gate that no check has."""
+    table, _, name = gate.partition("[")[0].partition(".")
+    for check in _CHECKS.values():
+        if gate == check.name or (table == check.table and name in check.thresholds):
+            return check.name in reported
+    return None
 
 
-def _summary(options: Options, outcomes: Sequence[Outcome]) -> Report:
+def _raise_problems(outcomes: Sequence[Outcome]) -> None:
+    """Raise what was wrong with the inputs of all checks as one error."""
+    problems = [outcome for outcome in outcomes if outcome.problem]
+    if not problems:
+        return
+    others = [each for each in problems if not isinstance(each.problem, InputError)]
+    if others:
+        said = [
+            str(each.problem) if each not in others else f"{each.check}: {each.problem}"
+            for each in problems
+        ]
+        raise DrumgateError("\n".join(said))
+    errors = [each.problem for each in problems if isinstance(each.problem, InputError)]
+    # Two checks that read the same file find the same faults in it.
+    found = list(dict.fromkeys(problem for error in errors for problem in error.problems))
+    hidden = max(error.total - len(error.problems) for error in errors)
+    raise InputError(found, len(found) + hidden)
+
+
+def _summary(options: Options, plan: Plan, judged: _Judged) -> Report:
     inputs: dict[tuple[str, str], InputFile] = {}
-    for outcome in outcomes:
-        for file in outcome.report.inputs if outcome.report else ():
-            inputs.setdefault((file.path, file.sha256), file)
+    own = [plan.config.source] if plan.config else []
+    own += [judged.waivers.source] if judged.waivers else []
+    own += [describe_file(options.gates)] if options.gates else []
+    reports = [outcome.report for outcome in judged.outcomes if outcome.report]
+    for file in (*(file for report in reports for file in report.inputs), *own):
+        inputs.setdefault((file.path, file.sha256), file)
     return Report(
         tool="run-readiness-checks",
         inputs=list(inputs.values()),
         parameters={
-            "checks": options.checks,
+            "checks": [each.check.name for each in plan.checks],
             "halt_on_first_failure": options.halt_on_first_failure,
             "gates": options.gates,
+            "config": options.config,
+            "root": plan.config.root if plan.config else None,
+            "waivers": plan.waivers,
+            "allow_missing": options.allow_missing,
+            "today": options.today.isoformat() if options.today else None,
             **{
-                check: outcome.report.parameters if outcome.report else options.given.get(check, {})
-                for check, outcome in zip(options.checks, outcomes, strict=True)
+                planned.check.name: outcome.report.parameters if outcome.report else planned.given
+                for planned, outcome in zip(plan.checks, judged.outcomes, strict=True)
             },
         },
-        metrics={"checks": {outcome.check: _row(outcome) for outcome in outcomes}},
-        verdicts=[verdict for outcome in outcomes for verdict in outcome.verdicts],
-        warnings=[
-            f"{outcome.check}: {text}"
-            for outcome in outcomes
-            for text in (outcome.report.warnings if outcome.report else ())
-        ],
+        metrics={
+            "checks": {
+                planned.check.name: _row(planned, outcome)
+                for planned, outcome in zip(plan.checks, judged.outcomes, strict=True)
+            },
+            "waivers": list(judged.fates),
+        },
+        verdicts=judged.verdicts,
+        warnings=_warnings(options, judged),
     )
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
+def _row(planned: Planned, outcome: Outcome) -> dict[str, Any]:
     verdicts = outcome.verdicts
     return {
-        "status": str(overall(verdicts)),
+        "about": planned.check.about,
+        "status": str(outcome.status),
         "gates": len(verdicts),
         "blocking": sum(not verdict.passed for verdict in verdicts),
+        "waived": sum(verdict.waiver is not None for verdict in verdicts),
+        "required": planned.required and not planned.allowed,
+        "severity": planned.severity,
         "detail": outcome.detail,
         "page": f"{outcome.check}.html" if outcome.report else None,
     }
+
+
+def _warnings(options: Options, judged: _Judged) -> list[str]:
+    warnings = []
+    if options.today:
+        warnings.append(f"waivers were judged as on {options.today}, which --today names")
+    used = sum(each["fate"] == "used" for each in judged.fates)
+    if used:
+        warnings.append(f"{used} waiver{'s are' if used > 1 else ' is'} in force")
+    idle = [each["gate"] for each in judged.fates if each["fate"] == "not_judged"]
+    if idle:
+        warnings.append(f"waivers of gates that this run did not judge: {', '.join(idle)}")
+    return warnings + [
+        f"{outcome.check}: {text}"
+        for outcome in judged.outcomes
+        for text in (outcome.report.warnings if outcome.report else ())
+    ]

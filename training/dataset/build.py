@@ -1,4 +1,4 @@
-"""Write a clip store: decode each recording once, stream it into its split's blob.
+"""Write a clip store: blobs, tables, manifests and what the metadata say of them.
 
 The store is written into a hidden folder beside its place and takes its name at the very end, so
 that a build that fails, or is killed, leaves no half store behind under that name. Memory holds
@@ -9,54 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.audio.reading import read_audio
 from training.dataset import store as layout
+from training.dataset.blobs import JOURNAL, Stock, write_blobs
 from training.dataset.divide import Division
 from training.dataset.metadata import Segment, content_hash, facts
-from training.dataset.select import Recording, Selection, Track, check_onsets
-from training.errors import InputError
+from training.dataset.select import Selection, Track, check_onsets
 from training.manifest import FolderKind, write_json, write_jsonl
 
-_BLOCK = 1 << 20
-
-
 STORE: Final = FolderKind("store", lambda folder: (folder / layout.METADATA).is_file())
-
-
-def write_blobs(
-    folder: Path, selection: Selection, division: Division, *, sample_rate: int, track: Track
-) -> tuple[list[Segment], dict[str, str], int]:
-    """Decode the recordings into one blob a split.
-
-    Returns the segment of each recording, the SHA-256 of each blob by file name, and the guard in
-    samples.
-
-    Raises:
-        InputError: a recording cannot be decoded.
-    """
-    guard = round(layout.GUARD_S * sample_rate)
-    first = np.unique(selection.recording, return_index=True)[1]
-    split_of = division.split[first].tolist()
-    segments: list[Segment | None] = [None] * len(selection.recordings)
-    blobs = [_Blob(folder / layout.blob_name(name), guard) for name in division.names]
-    try:
-        todo = list(zip(range(len(split_of)), selection.recordings, split_of, strict=True))
-        for index, recording, split in track(todo, "decoding recordings"):
-            samples = _decode(recording, sample_rate)
-            start, stop, clipped = blobs[split].append(samples)
-            segments[index] = Segment(split=split, start=start, stop=stop, clipped=clipped)
-    finally:
-        for blob in blobs:
-            blob.close()
-    hashes = {blob.path.name: blob.digest.hexdigest() for blob in blobs}
-    return [segment for segment in segments if segment is not None], hashes, guard
 
 
 def onset_positions(
@@ -134,11 +103,12 @@ def write_store(
     labels: Sequence[str],
     described: Mapping[str, Any],
     track: Track,
+    stock: Stock | None = None,
 ) -> dict[str, Any]:
     """Write all files of a store but the metadata; return what the metadata say of them.
 
     Args:
-        folder: where to write; it is there, and empty.
+        folder: where to write; it is there, and empty, or holds what an unfinished build left.
         selection: the events and recordings.
         division: their splits.
         source: the manifest, for messages.
@@ -147,43 +117,74 @@ def write_store(
         labels: the target labels.
         described: what goes into the metadata besides (inputs, parameters, …).
         track: wraps the loop over the recordings.
+        stock: recordings that are decoded already.
 
     Raises:
         InputError: a recording cannot be decoded, or an onset lies past its end.
     """
-    segments, hashes, guard = write_blobs(
-        folder, selection, division, sample_rate=sample_rate, track=track
+    started = time.monotonic()
+    _tidy(folder, division.names)
+    blobs = write_blobs(
+        folder, selection, division, sample_rate=sample_rate, track=track, stock=stock
     )
+    decode_s = time.monotonic() - started
+    segments = blobs.segments
     position = onset_positions(selection, segments, sample_rate=sample_rate, source=source)
     (folder / layout.COMPONENTS).write_bytes(components)
     for index, name in enumerate(division.names):
         rows = np.flatnonzero(division.split == index)
         write_index(folder / layout.index_name(name), selection, rows, position, segments)
         write_manifest(folder / layout.manifest_name(name), selection, rows, name)
-    outputs = {
-        name: {
-            "sha256": hashes.get(name) or hash_file(folder / name),
-            "bytes": (folder / name).stat().st_size,
-        }
-        for name in output_names(division.names)
-    }
+    outputs = _described_files(folder, division.names, blobs.hashes)
     return {
         "format": layout.FORMAT,
         "format_version": layout.FORMAT_VERSION,
         "content_sha256": content_hash(outputs),
         "sample_rate": sample_rate,
         "full_scale": layout.FULL_SCALE,
-        "guard_samples": guard,
+        "guard_samples": blobs.guard,
         "labels": list(labels),
         **described,
         **facts(selection, division, segments, labels, sample_rate),
         "outputs": outputs,
+        "run_statistics": {
+            "recordings_decoded": blobs.decoded,
+            "recordings_kept": blobs.kept,
+            "decode_s": round(decode_s, 3),
+        },
     }
 
 
+def _described_files(
+    folder: Path, splits: Sequence[str], hashes: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Return hash and size of each file of a store; `hashes` are those known already."""
+    return {
+        name: {
+            "sha256": hashes.get(name) or hash_file(folder / name),
+            "bytes": (folder / name).stat().st_size,
+        }
+        for name in output_names(splits)
+    }
+
+
+def _tidy(folder: Path, splits: Sequence[str]) -> None:
+    """Delete what an unfinished build left, but for what it had decoded."""
+    kept = {JOURNAL, layout.METADATA, *(layout.blob_name(name) for name in splits)}
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in kept or path.is_symlink():
+            path.unlink()
+
+
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Write ``metadata.json``; then wait until every file of the store is on the disk."""
+    """Write ``metadata.json``; then wait until every file of the store is on the disk.
+
+    From here on the metadata say what is decoded, and the journal goes.
+    """
     write_json(folder / layout.METADATA, metadata)
+    (folder / JOURNAL).unlink(missing_ok=True)
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:
@@ -202,49 +203,3 @@ def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def to_int16(samples: NDArray[np.floating[Any]]) -> tuple[NDArray[np.int16], int]:
-    """Return samples as 16-bit steps of 1/32768, and how many were cut off at full scale."""
-    scaled = np.rint(samples * np.float32(layout.FULL_SCALE))
-    low, high = -layout.FULL_SCALE, layout.FULL_SCALE - 1
-    clipped = int(np.count_nonzero((scaled < low) | (scaled > high)))
-    return np.clip(scaled, low, high).astype(layout.SAMPLE), clipped
-
-
-def _decode(recording: Recording, sample_rate: int) -> NDArray[np.floating[Any]]:
-    samples, _ = read_audio(recording.path, sample_rate=sample_rate, mono=True)
-    if not len(samples):
-        raise InputError.at(recording.path, f"is too short to hold a sample at {sample_rate} Hz")
-    return samples
-
-
-class _Blob:
-    """A blob that is being written; it starts with a guard, and each recording ends with one."""
-
-    def __init__(self, path: Path, guard: int) -> None:
-        self.path = path
-        self.digest = hashlib.sha256()
-        self._silence = bytes(guard * layout.SAMPLE.itemsize)
-        self._file: IO[bytes] = path.open("wb")
-        self._length = 0
-        self._put(self._silence)
-
-    def append(self, samples: NDArray[np.floating[Any]]) -> tuple[int, int, int]:
-        """Write a recording; return where it starts and stops, and its clipped samples."""
-        start, clipped = self._length, 0
-        for first in range(0, len(samples), _BLOCK):
-            block, cut = to_int16(samples[first : first + _BLOCK])
-            clipped += cut
-            self._put(block.tobytes())
-        stop = self._length
-        self._put(self._silence)
-        return start, stop, clipped
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _put(self, data: bytes) -> None:
-        self._file.write(data)
-        self.digest.update(data)
-        self._length += len(data) // layout.SAMPLE.itemsize

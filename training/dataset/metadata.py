@@ -17,13 +17,15 @@ from training.dataset.select import Recording, Selection
 class Segment:
     """Where a recording came to lie: ``blob[start:stop]`` of its split.
 
-    `clipped` counts the samples that went past full scale and were cut off there.
+    `clipped` counts the samples that went past full scale and were cut off there;
+    `samples_sha256` is the hash of its samples as they lie there.
     """
 
     split: int
     start: int
     stop: int
     clipped: int
+    samples_sha256: str
 
 
 def content_hash(outputs: Mapping[str, Mapping[str, Any]]) -> str:

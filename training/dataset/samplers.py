@@ -8,10 +8,38 @@ seen, by storing three integers.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blocks:
+    """An order for slow disks, which read in sequence fast and here and there slowly.
+
+    Rows that lie near each other in the blob make a block. Blocks are shuffled; the rows of some
+    blocks that then follow each other, a window, are shuffled among themselves. Whoever reads a
+    window at once reads in sequence. The price: clips of one session meet in a batch more often.
+
+    Attributes:
+        positions: shape ``(n,)``, where each row lies.
+        block_rows: rows of a block.
+        window_rows: rows of a window, at least a block, rounded up to whole batches.
+    """
+
+    positions: NDArray[np.int64]
+    block_rows: int = 512
+    window_rows: int = 8192
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.block_rows <= self.window_rows:
+            raise ValueError("block_rows must be at least 1, window_rows at least as many")
+
+    def window_batches(self, batch_size: int) -> int:
+        """Return the batches of a window."""
+        return -(-self.window_rows // batch_size)
 
 
 class EpochSampler:
@@ -26,13 +54,20 @@ class EpochSampler:
         batch_size: rows a batch; the last batch of an epoch holds what is left.
         seed: any non-negative integer.
         weights: optional, shape ``(n,)``: finite, >= 0, not all 0.
+        blocks: optional: keep rows that lie near each other together, for slow disks.
 
     Raises:
         ValueError: an argument is out of its range.
     """
 
     def __init__(
-        self, n: int, batch_size: int, seed: int, weights: ArrayLike | None = None
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        weights: ArrayLike | None = None,
+        *,
+        blocks: Blocks | None = None,
     ) -> None:
         """Check the arguments; nothing is drawn yet."""
         for name, value, least in (("n", n, 1), ("batch_size", batch_size, 1), ("seed", seed, 0)):
@@ -43,6 +78,9 @@ class EpochSampler:
         self.seed = int(seed)
         self.epoch = 0
         self.index = 0
+        self.blocks = blocks
+        if blocks is not None and blocks.positions.shape != (self.n,):
+            raise ValueError(f"positions must have the shape ({n},)")
         self._cumulative: NDArray[np.float64] | None = None
         if weights is not None:
             values = np.asarray(weights, dtype=np.float64)
@@ -62,13 +100,34 @@ class EpochSampler:
         if epoch < 0:
             raise ValueError(f"epoch must be at least 0 (got {epoch})")
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([self.seed, epoch])))
+        if self.blocks is not None:
+            return self._in_blocks(self._drawn(rng), self.blocks, rng)
         if self._cumulative is None:
             return np.asarray(rng.permutation(self.n), dtype=np.int64)
+        return self._drawn(rng)
+
+    def _drawn(self, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Return the rows of an epoch in no order that matters."""
+        if self._cumulative is None:
+            return np.arange(self.n, dtype=np.int64)
         draws = rng.random(self.n) * self._cumulative[-1]
         # side="right" so that a row of weight 0, an empty interval, can never be drawn
         rows: NDArray[np.int64] = np.searchsorted(self._cumulative, draws, side="right")
         # a draw may round up to the end of the last interval
         return np.asarray(np.minimum(rows, self._last_drawable), dtype=np.int64)
+
+    def _in_blocks(
+        self, rows: NDArray[np.int64], blocks: Blocks, rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Shuffle blocks of neighbours, then the rows within each window of some blocks."""
+        rows = rows[np.argsort(blocks.positions[rows], kind="stable")]
+        cut = np.arange(blocks.block_rows, len(rows), blocks.block_rows)
+        parts = np.split(rows, cut)
+        shuffled = np.concatenate([parts[index] for index in rng.permutation(len(parts))])
+        window = blocks.window_batches(self.batch_size) * self.batch_size
+        for first in range(0, len(shuffled), window):
+            rng.shuffle(shuffled[first : first + window])
+        return shuffled
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[NDArray[np.int64]]:
         """Yield the batches of an epoch, from batch number ``start`` on.

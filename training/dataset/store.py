@@ -144,13 +144,38 @@ class StoreSplit:
                 argument has another shape.
             IndexError: a row number is not in ``0..len - 1``.
         """
+        starts = self.starts(rows, pre=pre, length=length, jitter=jitter)
+        if out is None:
+            out = np.empty((len(starts), length), dtype=np.int16)
+        elif out.shape != (len(starts), length) or out.dtype != np.int16:
+            raise ValueError(f"out must be int16 of shape {(len(starts), length)}")
+        # a plain view: slicing np.memmap itself costs several microseconds a clip
+        samples = np.asarray(self.blob).view(np.ndarray)
+        for clip, start in enumerate(starts.tolist()):
+            out[clip] = samples[start : start + length]
+        return out
+
+    def starts(
+        self,
+        rows: NDArray[np.int64],
+        *,
+        pre: int,
+        length: int,
+        jitter: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.int64]:
+        """Return where the windows of `gather` start in the blob, int64 ``(b,)``.
+
+        Raises:
+            ValueError: see `gather`.
+            IndexError: see `gather`.
+        """
         rows = np.asarray(rows, dtype=np.int64)
         if rows.ndim != 1:
             raise ValueError(f"rows must have one dimension (got shape {rows.shape})")
         if len(rows) and (rows.min() < 0 or rows.max() >= len(self)):
             raise IndexError(f"rows must lie within 0..{len(self) - 1} of split {self.name}")
         early, late = 0, 0
-        starts = self.onset[rows] - pre
+        starts = np.asarray(self.onset[rows] - pre, dtype=np.int64)
         if jitter is not None:
             jitter = np.asarray(jitter, dtype=np.int64)
             if jitter.shape != rows.shape:
@@ -159,15 +184,7 @@ class StoreSplit:
                 early, late = int(jitter.min()), int(jitter.max())
             starts = starts + jitter
         self._check_window(pre, length, early, late)
-        if out is None:
-            out = np.empty((len(rows), length), dtype=np.int16)
-        elif out.shape != (len(rows), length) or out.dtype != np.int16:
-            raise ValueError(f"out must be int16 of shape {(len(rows), length)}")
-        # a plain view: slicing np.memmap itself costs several microseconds a clip
-        samples = np.asarray(self.blob).view(np.ndarray)
-        for clip, start in enumerate(starts.tolist()):
-            out[clip] = samples[start : start + length]
-        return out
+        return starts
 
     def _check_window(self, pre: int, length: int, early: int, late: int) -> None:
         """Refuse windows that could reach past the guard, whichever rows are asked for."""

@@ -146,12 +146,45 @@ def _leaks(store: ClipStore, rows: Mapping[str, Sequence[Event]]) -> list[str]:
     ]
 
 
+def recorded_audio(store: ClipStore) -> list[tuple[str, set[str], float]]:
+    """Return the path, the sessions and the seconds of each recording in a store.
+
+    Raises:
+        InputError: the metadata do not list them, or a table is damaged.
+    """
+    found = []
+    for name in store.split_names:
+        split = store.split(name)
+        sessions: dict[int, set[str]] = {}
+        for start, session in zip(split.segment_start.tolist(), split.session_ids, strict=True):
+            sessions.setdefault(start, set()).add(session)
+        for each in _recordings(store, name):
+            seconds = (each["stop"] - each["start"]) / store.sample_rate
+            found.append((each["audio_path"], sessions.get(each["start"], set()), seconds))
+    return found
+
+
+def _recordings(store: ClipStore, split: str) -> list[dict[str, Any]]:
+    """Return what the metadata say of the recordings of a split."""
+    try:
+        return [
+            {
+                **each,
+                **{key: str(each[key]) for key in ("audio_path", "source", "sha256")},
+                **{key: int(each[key]) for key in ("start", "stop")},
+            }
+            for each in store.metadata["recordings"][split]
+        ]
+    except (KeyError, TypeError, ValueError):
+        path = store.directory / layout.METADATA
+        why = "must list audio_path, source, sha256, start and stop of each recording"
+        raise InputError.at(path, why, field=f"recordings.{split}") from None
+
+
 def _changed_audio(
     store: ClipStore, audio_root: Path, audio_roots: Mapping[str, Path], track: Track
 ) -> list[str]:
-    recordings: list[dict[str, Any]] = [
-        each for rows in store.metadata.get("recordings", {}).values() for each in rows
-    ]
+    recordings = [each for name in store.split_names for each in _recordings(store, name)]
     problems = []
     for each in track(recordings, "hashing recordings"):
         path = audio_roots.get(each["source"], audio_root) / each["audio_path"]

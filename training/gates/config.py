@@ -28,18 +28,60 @@ class GateEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     decide_on: DecideOn | None = None
 
 
+class GateTables(msgspec.Struct, frozen=True, kw_only=True):
+    """Thresholds of a user's own that were read already, and the file they stand in.
+
+    A check takes them wherever it takes the path of a gates file; reports show that path.
+    """
+
+    path: Path
+    tables: dict[str, dict[str, GateEntry]]
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def under(self, other: GateTables) -> GateTables:
+        """Lay `other` over these: what it sets replaces what stands here."""
+        merged = {check: dict(gates) for check, gates in self.tables.items()}
+        for check, gates in other.tables.items():
+            mine = merged.setdefault(check, {})
+            for gate, entry in gates.items():
+                mine[gate] = GateEntry(**_given(mine.get(gate, entry)) | _given(entry))
+        return GateTables(path=self.path, tables=merged)
+
+
+GatesSource = Path | GateTables
+"""A gates file, or what was read of one."""
+
+
+def read_gates(path: Path) -> GateTables:
+    """Read a gates file of a user's own.
+
+    Raises:
+        InputError: it is missing, not TOML, or holds an unknown key or a value of the wrong type.
+    """
+    return GateTables(path=path, tables=_read(path))
+
+
+def asked_gates(check: str, gates: GatesSource | None) -> frozenset[str]:
+    """Return the gates of a check that a user's own thresholds name; none where there are none."""
+    if gates is None:
+        return frozenset()
+    return frozenset(_tables(gates).get(check, ()))
+
+
 def load_thresholds(
     check: str,
     *,
-    overlay: Path | None = None,
+    overlay: GatesSource | None = None,
     overrides: Mapping[str, float | None] | None = None,
 ) -> dict[str, Threshold]:
     """Return the thresholds of a check by gate name, such as `{"min_auroc": Threshold(...)}`.
 
     Args:
         check: the table in the gates file: alignment, boundary, openset, bootstrap, health, …
-        overlay: a user's gates file; what it sets replaces the shipped value, which is kept as
-            `production`. Every changed value needs a `reason` of its own.
+        overlay: a user's gates file, or what was read of one; what it sets replaces the shipped
+            value, which is kept as `production`. Every changed value needs a `reason` of its own.
         overrides: values from flags, by gate name; None leaves the configured value.
 
     Raises:
@@ -47,17 +89,17 @@ def load_thresholds(
             name is suggested), or changes a value without a reason.
     """
     shipped = _read(config_path("gates.toml"))
-    own = _read(overlay) if overlay else {}
+    own, source = ({}, None) if overlay is None else (_tables(overlay), Path(overlay))
     for name in own:
         if name not in shipped:
-            raise _unknown(overlay, name, shipped)
+            raise _unknown(source, name, shipped)
     thresholds = {}
     for gate, entry in shipped.get(check, {}).items():
         thresholds[gate] = _threshold(f"{check}.{gate}", entry)
     for gate, entry in own.get(check, {}).items():
         if gate not in thresholds:
-            raise _unknown(overlay, f"{check}.{gate}", [f"{check}.{known}" for known in thresholds])
-        thresholds[gate] = _overlaid(thresholds[gate], entry, cast(Path, overlay))
+            raise _unknown(source, f"{check}.{gate}", [f"{check}.{known}" for known in thresholds])
+        thresholds[gate] = _overlaid(thresholds[gate], entry, cast(Path, source))
     for gate, value in (overrides or {}).items():
         if value is not None:
             thresholds[gate] = _with_value(thresholds[gate], value, "set on the command line")
@@ -85,16 +127,20 @@ def _read(path: Path) -> dict[str, dict[str, GateEntry]]:
 
 
 def _threshold(name: str, entry: GateEntry) -> Threshold:
-    given = {
-        key: value for key, value in msgspec.structs.asdict(entry).items() if value is not None
-    }
-    return Threshold(name=name, **given)
+    return Threshold(name=name, **_given(entry))
+
+
+def _given(entry: GateEntry) -> dict[str, Any]:
+    """What an entry sets."""
+    return {key: value for key, value in msgspec.structs.asdict(entry).items() if value is not None}
+
+
+def _tables(gates: GatesSource) -> dict[str, dict[str, GateEntry]]:
+    return gates.tables if isinstance(gates, GateTables) else _read(gates)
 
 
 def _overlaid(base: Threshold, entry: GateEntry, path: Path) -> Threshold:
-    changed = {
-        key: value for key, value in msgspec.structs.asdict(entry).items() if value is not None
-    }
+    changed = _given(entry)
     if "reason" not in changed:
         raise InputError.at(path, "needs a reason for what it changes", field=f"{base.name}.reason")
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}

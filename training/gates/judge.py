@@ -55,8 +55,11 @@ def judge(measurement: Measurement, threshold: Threshold, *, subject: str = "") 
 
 
 def overall(verdicts: Iterable[Verdict]) -> Status:
-    """Return the status of a whole: its worst verdict; with no verdict, `not_measured`."""
-    found = [verdict.status for verdict in verdicts]
+    """Return the status of a whole: its worst verdict; with no verdict, `not_measured`.
+
+    A whole that passes only thanks to a waiver warns.
+    """
+    found = [verdict.standing for verdict in verdicts]
     return max(found, key=SEVERITY.index) if found else Status.NOT_MEASURED
 
 

@@ -82,10 +82,22 @@ class Threshold:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Waiver:
+    """Leave for a gate not to pass until a day: who gave it, and why."""
+
+    gate: str
+    reason: str
+    who: str
+    expires: str
+    """The last day on which it holds, as YYYY-MM-DD."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """How a measurement stood up to its threshold: one row of `gating_results`.
 
-    `observed` is the figure compared; None when it was not measured, and `detail` says why.
+    `observed` is the figure compared; None when it was not measured, and `detail` says why. A
+    waiver leaves the status as it is: what failed is shown as failed, and lets the rest pass.
     """
 
     name: str
@@ -102,8 +114,20 @@ class Verdict:
     required: bool = True
     decide_on: DecideOn = "point"
     production_threshold: float | None = None
+    waiver: Waiver | None = None
+
+    @property
+    def standing(self) -> Status:
+        """The status as it counts for the whole.
+
+        A gate that is waived warns, and so does a figure that is missing where it is not required.
+        A crash is excused by nothing.
+        """
+        missing = self.status is Status.NOT_MEASURED and not self.required
+        waived = self.waiver is not None and self.status in (Status.FAIL, Status.NOT_MEASURED)
+        return Status.WARN if missing or waived else self.status
 
     @property
     def passed(self) -> bool:
         """Whether the gate lets this pass."""
-        return not self.status.blocks
+        return not self.standing.blocks

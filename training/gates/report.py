@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
@@ -81,6 +82,8 @@ def provenance() -> dict[str, Any]:
 
 def _row(verdict: Verdict) -> dict[str, Any]:
     row = asdict(verdict)
+    if verdict.waiver is None:
+        del row["waiver"]  # only rows that are waived have one
     return {
         "name": row.pop("name"),
         "status": str(row.pop("status")),
@@ -90,8 +93,8 @@ def _row(verdict: Verdict) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, Mapping):
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, set | frozenset):

@@ -2,11 +2,11 @@
 
 On the waveform: speed (a drum played faster is a smaller drum, tuned higher); gain; overlays
 (another clip of the batch added at the onset: two drums struck together, so the labels are the
-union of both); and cuts (silence before or after some moment near the onset, as a model hears an
-event at the edge of a streaming window). On the log-mel:
-equalisation as a smooth dB offset a mel band, which costs 150 times less than filtering the
-waveform, and masks over time and frequency (SpecAugment; Park et al. 2019). Random numbers come
-from PyTorch's generator, which the trainer seeds anew at every step.
+union of both); mixup (a weighted mean of two clips and of their labels; Zhang et al. 2018); and
+cuts (silence before or after some moment near the onset, as a model hears an event at the edge of
+a streaming window). On the log-mel: equalisation as a smooth dB offset a mel band, which costs 150
+times less than filtering the waveform, and masks over time and frequency (SpecAugment; Park et al.
+2019). Random numbers come from PyTorch's generator, which the trainer seeds anew at every step.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class AugmentConfig:
     """Share of clips that get another clip of the batch added."""
     overlay_gain_db: float = 6.0
     """Largest gain of the added clip, either way, in dB."""
+    mixup: float = 0.0
+    """Share of clips that become a weighted mean of themselves and another clip of the batch."""
+    mixup_alpha: float = 0.2
+    """The weight is drawn from Beta(alpha, alpha), the larger part for the clip itself."""
     cut: float = 0.2
     """Share of clips that are silenced from a moment after the onset on, or up to one before it."""
     cut_after_ms: float = 5.0
@@ -55,11 +59,13 @@ class AugmentConfig:
         for name in ("jitter_ms", "speed", "gain_db", "overlay_gain_db", "cut_after_ms", "eq_db"):
             if not getattr(self, name) >= 0.0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("overlay", "cut", "time_mask", "frequency_mask", "mask_share"):
+        for name in ("overlay", "mixup", "cut", "time_mask", "frequency_mask", "mask_share"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.speed > 0.5:
             raise ValueError(f"speed must be at most 0.5, got {self.speed}")
+        if not 0.0 < self.mixup_alpha < math.inf:
+            raise ValueError(f"mixup_alpha must be positive, got {self.mixup_alpha}")
         if self.eq_points < 2:
             raise ValueError(f"eq_points must be at least 2, got {self.eq_points}")
 
@@ -71,8 +77,11 @@ class WaveAugment:
     faster needs, and leave without them.
     """
 
-    def __init__(self, config: AugmentConfig, features: FeatureConfig) -> None:
+    def __init__(
+        self, config: AugmentConfig, features: FeatureConfig, *, task: str = "multilabel"
+    ) -> None:
         self.config = config
+        self.task = task
         self.features = features
         longest = max(features.read_before, features.read_samples - features.read_before)
         self.margin = math.ceil(config.speed * longest) + 1 if config.speed > 0 else 0
@@ -82,8 +91,9 @@ class WaveAugment:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the varied clips (float, in place of int16) and their targets.
 
-        An overlaid clip has the union of both label sets, is annotated where both are, and has no
-        known velocity or openness: neither is defined for two hits at once.
+        An overlaid clip has the union of both label sets, a mixed one the weighted mean of both
+        label vectors. Either is annotated where both clips are, and has no known velocity or
+        openness: neither is defined for two hits at once.
         """
         config = self.config
         audio = audio.float() * INT16_SCALE if audio.dtype == torch.int16 else audio
@@ -93,20 +103,40 @@ class WaveAugment:
         if config.gain_db > 0:
             audio = audio * _gain(batch, config.gain_db, audio)
         if config.overlay > 0 and batch > 1:
-            mixed = torch.rand(batch, device=audio.device) < config.overlay
-            other = torch.randperm(batch, device=audio.device)
-            added = audio[other] * _gain(batch, config.overlay_gain_db, audio)
-            audio = torch.where(mixed[:, None], audio + added, audio)
-            targets = dict(targets)
-            cell = mixed[:, None]
-            labels, annotated = targets["labels"], targets["annotated"]
-            targets["labels"] = torch.where(cell, torch.maximum(labels, labels[other]), labels)
-            targets["annotated"] = torch.where(cell, annotated * annotated[other], annotated)
-            for name in ("velocity", "openness"):
-                targets[name] = torch.where(mixed, torch.nan, targets[name])
+            audio, targets = self._overlay(audio, targets)
+        if config.mixup > 0 and batch > 1:
+            audio, targets = self._mix(audio, targets)
         if config.cut > 0:
             audio = torch.where(self._cut(audio), 0.0, audio)
         return audio, targets
+
+    def _overlay(
+        self, audio: Tensor, targets: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = audio.shape[0]
+        mixed = torch.rand(batch, device=audio.device) < self.config.overlay
+        other = torch.randperm(batch, device=audio.device)
+        added = audio[other] * _gain(batch, self.config.overlay_gain_db, audio)
+        labels = targets["labels"]
+        joined = torch.where(mixed[:, None], torch.maximum(labels, labels[other]), labels)
+        audio = torch.where(mixed[:, None], audio + added, audio)
+        return audio, _of_two(targets, joined, mixed, other)
+
+    def _mix(self, audio: Tensor, targets: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        batch, alpha = audio.shape[0], self.config.mixup_alpha
+        mixed = torch.rand(batch, device=audio.device) < self.config.mixup
+        other = torch.randperm(batch, device=audio.device)
+        share = torch.distributions.Beta(alpha, alpha).sample((batch,)).to(audio.device)
+        share = torch.maximum(share, 1.0 - share)
+        labels = targets["labels"]
+        if self.task == "multiclass":
+            # A mean of two labels is a distribution over classes only where each has exactly one.
+            single = labels.sum(dim=1) == 1.0
+            mixed = mixed & single & single[other]
+        weight = torch.where(mixed, share, 1.0)[:, None]
+        joined = weight * labels + (1.0 - weight) * labels[other]
+        audio = weight * audio + (1.0 - weight) * audio[other]
+        return audio, _of_two(targets, joined, mixed, other)
 
     def _change_speed(self, audio: Tensor) -> Tensor:
         """Play each clip at a speed of its own, its onset where it was (linear interpolation)."""
@@ -169,6 +199,20 @@ class SpectralAugment(nn.Module):
             masked = _mask(batch, n_mels, config.frequency_mask, config.mask_share, features)
             features = features.masked_fill(masked[:, :, None], 0.0)
         return features
+
+
+def _of_two(
+    targets: dict[str, Tensor], labels: Tensor, mixed: Tensor, other: Tensor
+) -> dict[str, Tensor]:
+    """Return the targets of clips of which those under `mixed` hold another clip as well."""
+    annotated = targets["annotated"]
+    both = torch.where(mixed[:, None], annotated * annotated[other], annotated)
+    unknown: dict[str, Tensor] = {
+        name: torch.where(mixed, torch.nan, targets[name])
+        for name in ("velocity", "openness")
+        if name in targets
+    }
+    return {**targets, "labels": labels, "annotated": both, **unknown}
 
 
 def _gain(batch: int, limit_db: float, like: Tensor) -> Tensor:

@@ -5,16 +5,22 @@ The model card is the JSON that travels with a model, in the model file and besi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from training import __version__
 from training.dataset.store import StoreSplit
 from training.gates import Report
+from training.loop.card_intervals import intervals
 from training.loop.config import Recipe
 from training.loop.feed import ClipFeed
-from training.loop.floors import band_energy_floor, most_frequent_floor
+from training.loop.floors import honest_floors
 from training.loop.metrics import (
     ClassSupport,
     Evaluation,
@@ -23,13 +29,25 @@ from training.loop.metrics import (
     predict_labels,
 )
 from training.loop.readiness import Readiness
+from training.manifest import read_json, to_json, write_text
 from training.metrics.classification import Summary, clip_counts, summarise
 from training.model.cnn import DrumClassifier, count_parameters
 from training.model.inference import Calibration, fit_calibration
 
-__all__ = ["Judged", "judge_model", "model_card", "summary_table"]
+__all__ = ["Judged", "judge_model", "model_card", "summary_table", "write_card_page"]
 
 FEW_EVENTS: Final = 10
+INTENDED_USE: Final = (
+    "Saying which drum components are struck at a known onset, how hard, and how open the hi-hat "
+    "is. It finds no onsets, and is not meant for identifying players."
+)
+LIMITS: Final = (
+    "The epoch and the thresholds were chosen on the validation clips, so the figures here flatter "
+    "the model a little: judge it on the test split with predict and bootstrap-eval.",
+    "An interval says how far a figure may be from that of other sessions of the same kind; of "
+    "kits, rooms and music unlike those in the data it says nothing.",
+    "A score is a decision with a margin (0.5 is the operating point), not a probability.",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +60,8 @@ class Judged:
     """With the thresholds that were chosen on these very clips: a little flattering."""
     floors: dict[str, Summary]
     support: tuple[ClassSupport, ...]
+    intervals: dict[str, Any]
+    """Of the figures at the operating points: see `training.loop.card_intervals`."""
 
 
 def judge_model(
@@ -50,31 +70,30 @@ def judge_model(
     evaluation: Evaluation,
     names: tuple[str, ...],
     recipe: Recipe,
+    *,
+    floors: dict[str, Summary] | None = None,
 ) -> Judged:
     """Calibrate a model on the validation clips, and judge it and the floors there.
 
-    `feeds` are those of training and validation; `evaluation` is the model's on the latter.
+    `feeds` are those of training and validation; `evaluation` is the model's on the latter; floors
+    that were judged there already may be given.
     """
-    train, val = feeds[0].split, feeds[1].split
+    val = feeds[1].split
     logits = evaluation.outputs["logits"]
     task = recipe.training.task
     calibration = fit_calibration(logits, val.labels, val.annotated, task=task)
     shifted = logits / calibration.temperature - calibration.shift
-    counts = clip_counts(
-        val.labels > 0, predict_labels(shifted, task=task), annotated=val.annotated > 0
-    )
-    floors = {
-        "most_frequent": most_frequent_floor(train.labels, val.labels, val.annotated, names),
-        "band_energy": band_energy_floor(
-            feeds[0], feeds[1], model.logmel, names, seed=recipe.training.seed
-        ),
-    }
+    said = predict_labels(shifted, task=task)
+    counts = clip_counts(val.labels > 0, said, annotated=val.annotated > 0)
+    if floors is None:
+        floors = honest_floors(*feeds, model.logmel, names, seed=recipe.training.seed)
     return Judged(
         evaluation=evaluation,
         calibration=calibration,
         operating_point=summarise(counts, names),
         floors=floors,
         support=class_support(val.labels, recordings_of(val), names),
+        intervals=intervals(val, said, _sigmoid(shifted), names, seed=recipe.training.seed),
     )
 
 
@@ -92,22 +111,33 @@ def model_card(
     data: Mapping[str, Any],
     readiness: Readiness,
     history: Sequence[Mapping[str, Any]],
+    transfer: Mapping[str, Any] | None = None,
+    frozen: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the card as plain values."""
+    """Return the card as plain values.
+
+    Args:
+        model: the finished model.
+        recipe: how it was trained.
+        judged: how it came out.
+        data: what it was trained on: hashes and numbers of clips.
+        readiness: what is known of the data's readiness.
+        history: a line an evaluation.
+        transfer: what it was started from, where it was.
+        frozen: what of it was frozen, where something was.
+    """
     best = next((line for line in reversed(history) if line.get("best")), None)
     features, summary = recipe.features, judged.evaluation.summary
-    return {
+    card = {
         "model": "drumgate four-block drum CNN",
         "version": __version__,
-        "intended_use": (
-            "Saying which drum components are struck at a known onset, how hard, and how open the "
-            "hi-hat is. It finds no onsets, and is not meant for identifying players."
-        ),
+        "intended_use": INTENDED_USE,
+        "limits": list(LIMITS),
         "labels": [row.label for row in judged.support],
         "task": recipe.training.task,
         "parameters": {
-            "trunk_and_class_head": count_parameters(model, heads=False),
-            "with_heads": count_parameters(model),
+            "trunk_and_class_head": count_parameters(model, heads=False, frozen=True),
+            "with_heads": count_parameters(model, frozen=True),
         },
         "heads": [name for name in ("velocity", "openness") if getattr(model.cnn, name)],
         "recipe": recipe.as_dict(),
@@ -119,6 +149,9 @@ def model_card(
         },
         "data": dict(data),
         "readiness": readiness.as_dict(),
+        "gates": _gates(readiness),
+        "transfer": None if transfer is None else dict(transfer),
+        "frozen": None if frozen is None else dict(frozen),
         "selected_epoch": best["epoch"] if best else None,
         "steps": history[-1]["step"] if history else 0,
         "validation": {
@@ -130,11 +163,37 @@ def model_card(
                 for row in judged.support
             },
             "dead_classes": list(dead_classes(judged.operating_point)),
+            "intervals": judged.intervals,
         },
         "floors": {name: floor.as_metrics() for name, floor in judged.floors.items()},
         "calibration": judged.calibration.as_dict(),
         "warnings": _warnings(judged, readiness, model),
     }
+    # The card in the model file and the one beside it are to be the same, tuples or not.
+    plain: dict[str, Any] = json.loads(to_json(card))
+    return plain
+
+
+def write_card_page(path: Path, card: Mapping[str, Any]) -> None:
+    """Write a card as an HTML page, whole or not at all; no request leaves the page.
+
+    Raises:
+        InputError: the page cannot be written there.
+    """
+    from training.render.page import render_template
+
+    per_class = card["validation"]["intervals"].get("per_class", {})
+    points = [
+        {
+            "label": label,
+            "point": row["f1"]["point_estimate"],
+            "lower": row["f1"]["ci_lower"],
+            "upper": row["f1"]["ci_upper"],
+        }
+        for label, row in per_class.items()
+        if card["validation"]["support"][label]["events"]
+    ]
+    write_text(path, render_template("card.html.j2", card=card, points=points))
 
 
 def summary_table(report: Report) -> str:
@@ -161,6 +220,29 @@ def summary_table(report: Report) -> str:
     return "\n".join(lines)
 
 
+def _sigmoid(logits: NDArray[Any]) -> NDArray[np.float64]:
+    return 1.0 / (1.0 + np.exp(-np.clip(logits.astype(np.float64), -60.0, 60.0)))
+
+
+def _gates(readiness: Readiness) -> dict[str, Any] | None:
+    """What the readiness report judged; None where there is no report that can be read."""
+    path = Path(readiness.report_path)
+    if readiness.report_sha256 is None or not path.exists():
+        return None
+    rows = read_json(path, dict[str, Any]).get("gating_results")
+    rows = [row for row in (rows if isinstance(rows, list) else []) if isinstance(row, Mapping)]
+    named = ("name", "status", "observed", "comparator", "threshold", "unit", "detail")
+    waived = [row for row in rows if isinstance(row.get("waiver"), Mapping)]
+    return {
+        "judged": len(rows),
+        "passed": sum(row.get("status") == "pass" for row in rows),
+        "not_passed": [
+            {name: row.get(name) for name in named} for row in rows if row.get("status") != "pass"
+        ],
+        "waived": [{"name": row.get("name"), **row["waiver"]} for row in waived],
+    }
+
+
 def _figure(value: float | None) -> str:
     return f"{'-':>10}" if value is None else f"{value:>10.3f}"
 
@@ -169,6 +251,7 @@ def _warnings(judged: Judged, readiness: Readiness, model: DrumClassifier) -> li
     warnings = []
     if readiness.allowed_unready:
         warnings.append(f"trained on a dataset not known to be ready: {readiness.why}")
+    warnings += readiness.remarks
     dead = dead_classes(judged.operating_point)
     if dead:
         warnings.append(f"dead classes (events, but F1 = 0): {', '.join(dead)}")

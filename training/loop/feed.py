@@ -12,10 +12,14 @@ from torch import Tensor
 from training.audio.logmel import FeatureConfig
 from training.dataset.samplers import EpochSampler
 from training.dataset.store import StoreSplit
+from training.loop.distributed import Shard
+from training.loop.tiers import MemoryTier, Plan, Tier, in_chunks
 
 __all__ = ["Batch", "ClipFeed", "draw_weights"]
 
 Batch = tuple[Tensor, dict[str, Tensor]]
+CHUNK_BYTES = 1 << 27
+"""Audio that is read at once from a disk: sorted, the windows of so much lie closer together."""
 
 
 class ClipFeed:
@@ -26,7 +30,9 @@ class ClipFeed:
     ``row``, the clip's number in the split. With a sampler, a clip has `margin` more samples on
     either side, for the augmentation to use up; without one the clips come in order, unshifted.
 
-    Everything drawn depends on (seed, epoch, batch) only, so that a run can go on at any batch.
+    Everything drawn depends on (seed, epoch, batch) only, so that a run can go on at any batch; and
+    not on the `tier` that the audio comes from, which by default is the split's blob in memory.
+    Tiers on a GPU deliver there, targets included. `notes` are said when a run begins.
     """
 
     def __init__(
@@ -35,12 +41,15 @@ class ClipFeed:
         features: FeatureConfig,
         *,
         batch_size: int,
-        sampler: EpochSampler | None = None,
+        sampler: EpochSampler | Shard | None = None,
         jitter_ms: float = 0.0,
         margin: int = 0,
         seed: int = 0,
+        tier: Tier | None = None,
+        notes: tuple[str, ...] = (),
     ) -> None:
         self.split = split
+        self.notes = notes
         self.features = features
         self.batch_size = batch_size
         self.sampler = sampler
@@ -48,6 +57,13 @@ class ClipFeed:
         self.margin = margin if sampler is not None else 0
         self.seed = seed
         self.n_clips = len(split.labels)
+        self.tier: Tier = MemoryTier(split.blob) if tier is None else tier
+        self._targets = {
+            "labels": torch.from_numpy(split.labels.astype(np.float32)),
+            "annotated": torch.from_numpy(split.annotated.astype(np.float32)),
+            "velocity": torch.from_numpy(split.velocity.astype(np.float32)),
+            "openness": torch.from_numpy(split.openness.astype(np.float32)),
+        }
 
     def __len__(self) -> int:
         """Batches in an epoch."""
@@ -57,17 +73,16 @@ class ClipFeed:
         return self.batches(0)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch, from batch `start` on."""
-        if self.sampler is not None:
-            groups = self.sampler.batches(epoch, start)
-        else:
-            groups = self._in_order(start)
-        for index, rows in enumerate(groups, start=start):
-            jitter = None
-            if self.sampler is not None and self.jitter > 0:
-                rng = np.random.default_rng([self.seed, epoch, index])
-                jitter = rng.integers(-self.jitter, self.jitter + 1, len(rows))
-            yield self.batch(rows, jitter, margin=self.margin)
+        """Yield the batches of an epoch, from batch `start` on.
+
+        Raises:
+            InputError: the blob is damaged, or cannot be read any more.
+        """
+        length = self.features.read_samples + 2 * self.margin
+        size = self._chunk(length)
+        chunks = in_chunks(self._plans(epoch, start), size - start % size, size)
+        for rows, audio in self.tier.stream(chunks, length):
+            yield audio, self._targets_of(rows)
 
     def batch(
         self,
@@ -77,21 +92,51 @@ class ClipFeed:
         margin: int = 0,
     ) -> Batch:
         """Return the batch of the given rows, read with `margin` more samples on either side."""
-        split, features = self.split, self.features
-        audio = split.gather(
+        rows = np.asarray(rows, dtype=np.int64)
+        starts = self._starts(rows, jitter, margin)
+        audio = self.tier.gather(starts, self.features.read_samples + 2 * margin)
+        return audio, self._targets_of(torch.from_numpy(rows).to(audio.device))
+
+    def _plans(self, epoch: int, start: int) -> Iterator[Plan]:
+        groups = self._in_order(start)
+        if self.sampler is not None:
+            groups = self.sampler.batches(epoch, start)
+        for index, rows in enumerate(groups, start=start):
+            jitter = None
+            if self.sampler is not None and self.jitter > 0:
+                jitter = self._jitter(epoch, index, len(rows))
+            yield Plan(rows, self._starts(rows, jitter, self.margin))
+
+    def _jitter(self, epoch: int, index: int, count: int) -> NDArray[np.int64]:
+        """Draw how far each clip is shifted; a process with a share of a batch draws for all."""
+        rng = np.random.default_rng([self.seed, epoch, index])
+        if not isinstance(self.sampler, Shard):
+            return rng.integers(-self.jitter, self.jitter + 1, count)
+        whole = min(self.batch_size, self.n_clips - index * self.batch_size)
+        world = self.sampler.world
+        return rng.integers(-self.jitter, self.jitter + 1, whole)[world.rank :: world.size]
+
+    def _starts(
+        self, rows: NDArray[np.int64], jitter: NDArray[np.int64] | None, margin: int
+    ) -> NDArray[np.int64]:
+        return self.split.starts(
             rows,
-            pre=features.read_before + margin,
-            length=features.read_samples + 2 * margin,
+            pre=self.features.read_before + margin,
+            length=self.features.read_samples + 2 * margin,
             jitter=jitter,
         )
-        targets = {
-            "labels": torch.from_numpy(split.labels[rows].astype(np.float32)),
-            "annotated": torch.from_numpy(split.annotated[rows].astype(np.float32)),
-            "velocity": torch.from_numpy(split.velocity[rows].astype(np.float32)),
-            "openness": torch.from_numpy(split.openness[rows].astype(np.float32)),
-            "row": torch.from_numpy(np.asarray(rows, dtype=np.int64)),
-        }
-        return torch.from_numpy(np.ascontiguousarray(audio)), targets
+
+    def _chunk(self, length: int) -> int:
+        """Return the batches that are read at once: those of a window that is read in sequence."""
+        sampler = self.sampler.order if isinstance(self.sampler, Shard) else self.sampler
+        if isinstance(sampler, EpochSampler) and sampler.blocks is not None:
+            return sampler.blocks.window_batches(self.batch_size)
+        return max(1, CHUNK_BYTES // (2 * length * self.batch_size))
+
+    def _targets_of(self, rows: Tensor) -> dict[str, Tensor]:
+        if self._targets["labels"].device != rows.device:
+            self._targets = {k: v.to(rows.device) for k, v in self._targets.items()}
+        return {**{name: table[rows] for name, table in self._targets.items()}, "row": rows}
 
     def _in_order(self, start: int) -> Iterator[NDArray[np.int64]]:
         for first in range(start * self.batch_size, self.n_clips, self.batch_size):

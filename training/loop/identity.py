@@ -10,13 +10,16 @@ import numpy as np
 
 __all__ = ["WITHOUT_EFFECT", "differences", "step_seed"]
 
-WITHOUT_EFFECT: Final = ("save_every", "log_every")
+WITHOUT_EFFECT: Final = ("save_every", "log_every", "tier", "memory_fraction")
 """Settings that may change when a run is resumed: no weight depends on them."""
 
 
-def step_seed(seed: int, step: int) -> int:
-    """Return a seed for one step: well spread, the same on every machine."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+def step_seed(seed: int, step: int, *more: int) -> int:
+    """Return a seed for one step: well spread, the same on every machine.
+
+    `more` numbers make it that of something else, such as another process's step.
+    """
+    return int(np.random.SeedSequence([seed, step, *more]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:

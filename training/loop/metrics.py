@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from training.loop.score_figures import score_figures
+from training.loop.tracking import EarlyStopping, MetricsTracker
 from training.metrics.classification import Summary, clip_counts, decide, summarise
 
 __all__ = [
@@ -41,6 +43,8 @@ class Evaluation:
     summary: Summary | None = None
     dead: tuple[str, ...] = ()
     """Classes that have events here and of which none was found."""
+    average_precision: dict[str, float] = field(default_factory=dict)
+    """Of each class where it is defined."""
     outputs: dict[str, NDArray[Any]] = field(default_factory=dict)
     targets: dict[str, NDArray[Any]] = field(default_factory=dict)
 
@@ -52,75 +56,6 @@ class ClassSupport:
     label: str
     events: int
     recordings: int
-
-
-class MetricsTracker:
-    """Weighted means of scalars, kept on the device until they are asked for."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._weight = 0.0
-
-    def update(self, values: Mapping[str, Tensor], weight: float = 1.0) -> None:
-        """Add one batch's scalars."""
-        for name, value in values.items():
-            term = value.detach().double() * weight
-            self._sums[name] = self._sums[name] + term if name in self._sums else term
-        self._weight += weight
-
-    def means(self) -> dict[str, float]:
-        """Return the weighted means; empty before the first update."""
-        return {name: float(value) / self._weight for name, value in self._sums.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the sums as tensors, for a checkpoint."""
-        return {"sums": {k: v.cpu() for k, v in self._sums.items()}, "weight": self._weight}
-
-    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Take over what `state_dict` returned."""
-        self._sums = {name: value.to(device) for name, value in state["sums"].items()}
-        self._weight = float(state["weight"])
-
-
-class EarlyStopping:
-    """Says when a figure has stopped getting better.
-
-    An evaluation improves when it beats the best by more than `min_delta`; after `patience`
-    evaluations in a row that do not, `update` returns False for "stop" through `stopped`.
-    """
-
-    def __init__(self, *, patience: int = 15, min_delta: float = 0.001, mode: str = "max") -> None:
-        if mode not in ("max", "min"):
-            raise ValueError(f"mode must be max or min, got {mode!r}")
-        self.patience = patience
-        self.min_delta = min_delta
-        self.sign = 1.0 if mode == "max" else -1.0
-        self.best: float | None = None
-        self.without_improvement = 0
-
-    def update(self, value: float) -> bool:
-        """Take an evaluation in; return whether it is the best so far by more than `min_delta`."""
-        better = self.best is None or self.sign * (value - self.best) > self.min_delta
-        if better:
-            self.best = value
-            self.without_improvement = 0
-        else:
-            self.without_improvement += 1
-        return better
-
-    @property
-    def stopped(self) -> bool:
-        """Whether patience has run out."""
-        return self.without_improvement >= self.patience
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best figure and the count since."""
-        return {"best": self.best, "without_improvement": self.without_improvement}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
-        self.best = state["best"]
-        self.without_improvement = int(state["without_improvement"])
 
 
 def move(targets: Any, device: torch.device) -> Any:
@@ -149,7 +84,8 @@ def evaluate_model(
         criterion: returns a dict with ``total``; gives ``val_loss`` and ``val_<part>``.
         device: where the model is.
         labels: class names; where given, the outputs must hold ``logits`` and the targets
-            ``labels`` and ``annotated``, and F1 figures are given.
+            ``labels`` and ``annotated``, and figures of the classes are given: F1, mean average
+            precision (``map``), ``ece``, ``top_1`` and ``top_3``.
         task: ``multilabel`` (a score of at least 0.5 is a yes) or ``multiclass`` (the highest).
         keep: outputs to return.
     """
@@ -195,10 +131,14 @@ def evaluate_model(
             error = np.abs(outputs_all[head] - targets_all[head])
             if np.isfinite(error).any():
                 figures[f"{head}_mae"] = float(np.nanmean(error))
+    more, precisions = score_figures(
+        outputs_all["logits"], targets_all["labels"], targets_all["annotated"], labels, task=task
+    )
     return Evaluation(
-        figures=figures,
+        figures=figures | more,
         summary=summary,
         dead=dead_classes(summary),
+        average_precision=precisions,
         outputs=outputs_all,
         targets=targets_all,
     )

@@ -9,33 +9,33 @@ number of threads (a run with a time budget depends on the clock as well, and do
 from __future__ import annotations
 
 import copy
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.errors import InputError
-from training.loop.callbacks import Callback, NonFiniteLossError, StepInfo
+from training.loop import runtime, watched
+from training.loop.callbacks import Callback, NonFiniteLossError, Sections
 from training.loop.config import TrainingConfig
-from training.loop.identity import WITHOUT_EFFECT, differences, step_seed
-from training.loop.metrics import EarlyStopping, Evaluation, MetricsTracker, evaluate_model, move
-from training.loop.schedule import learning_rate_factor
+from training.loop.distributed import World, current_world
+from training.loop.identity import WITHOUT_EFFECT, step_seed
+from training.loop.metrics import Evaluation, evaluate_model
+from training.loop.optimisers import make_optimiser, make_scaler
+from training.loop.runstate import read_run, restore_random_state, run_state, take_over
+from training.loop.schedule import Schedule
+from training.loop.signals import Signals
+from training.loop.stepping import Augment, Batch, Stepper
+from training.loop.tracking import EarlyStopping, MetricsTracker
 from training.manifest import write_json
-from training.model.checkpoint import RUN_FORMAT, load_checkpoint, save_checkpoint
+from training.model.checkpoint import RUN_FORMAT, save_checkpoint
 
 __all__ = ["Trainer"]
-
-Augment = Callable[[Tensor, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Trainer:
@@ -43,25 +43,36 @@ class Trainer:
 
     Args:
         model: returns a tensor, or a dict of heads.
-        train_loader: yields (inputs, targets); where it has ``batches(epoch, start)`` that gives
-            the order of an epoch, otherwise it is iterated anew for each epoch.
+        train_loader: yields (inputs, targets), and has a length; where it has
+            ``batches(epoch, start)`` that gives the order of an epoch, otherwise it is iterated
+            anew for each epoch. With several processes it yields this process's part.
         val_loader: yields (inputs, targets) for validation; None never validates.
         config: see `TrainingConfig`.
-        criterion: returns a dict of losses with ``total``.
+        criterion: returns a dict of losses with ``total``, means over the batch. With several
+            processes or accumulated batches, losses whose mean is over something else than the
+            clips need ``counts(targets)`` and the argument ``counts``, as `DrumLoss` has them.
         device: where to train.
         augment: varies (inputs, targets) on the device before the model sees them.
         evaluate: measures the model on validation data; by default `evaluate_model`'s losses.
-        callbacks: are told of steps, evaluations and the end.
+        callbacks: are told of what happens; see `Callback`.
         run_file: where resumable checkpoints are written; None writes none.
+        history_file: where the history is written after every epoch; None writes none.
         identity: plain values that a resumed run must share (data, features…).
+        about: plain values that stand in the checkpoint beside (labels, hashes…).
         sample_names: ids of the training clips by row, for messages.
+        network: the part of the model that the config has compiled; by default all of it.
+        sections: times the sections of a step.
+        world: this process among those of the run; by default as `torch.distributed` says.
+
+    Raises:
+        DrumgateError: the config asks for what this machine does not have.
     """
 
     def __init__(
         self,
         model: nn.Module,
         train_loader: Any,
-        val_loader: Iterable[tuple[Any, Any]] | None,
+        val_loader: Iterable[Batch] | None,
         config: TrainingConfig,
         criterion: nn.Module,
         *,
@@ -70,27 +81,61 @@ class Trainer:
         evaluate: Callable[[nn.Module], Evaluation] | None = None,
         callbacks: Sequence[Callback] = (),
         run_file: Path | None = None,
+        history_file: Path | None = None,
         identity: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
         sample_names: Sequence[str] = (),
+        network: nn.Module | None = None,
+        sections: Sections | None = None,
+        world: World | None = None,
     ) -> None:
+        self.config = config
         self.device = torch.device(device)
-        self.model = model.to(self.device)
+        self.world = world or current_world()
+        model = runtime.with_shared_norms(model.to(self.device), config, self.world, self.device)
+        if config.channels_last:
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.world.share(model)
+        self.model = model
+        self.averaged = copy.deepcopy(model) if config.ema_decay > 0 else None
+        self.compiled = runtime.compile_network(network or model, config, self.device)
         self.criterion = criterion.to(self.device)
         self.train_loader = train_loader
         self.val_loader = val_loader
-        self.config = config
-        self.augment = augment
         self._evaluate = evaluate
-        self.callbacks = tuple(callbacks)
+        self.callbacks = tuple(callbacks) if self.world.leads else ()
         self.run_file = run_file
+        self.history_file = history_file
         kept = {k: v for k, v in asdict(config).items() if k not in WITHOUT_EFFECT}
         self.identity = {"training": kept, **(identity or {})}
+        self.about = dict(about or {})
         self.sample_names = sample_names
+        self._sections = sections
 
-        self.optimiser = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        self.optimiser = make_optimiser(model, config, self.device)
+        self.scaler = make_scaler(config, self.device)
+        self._stepper = Stepper(
+            self.model,
+            self.criterion,
+            self.optimiser,
+            self.scaler,
+            config,
+            averaged=self.averaged,
+            augment=augment,
+            device=self.device,
+            world=self.world,
+            section=self._section,
         )
-        self.averaged = copy.deepcopy(self.model) if config.ema_decay > 0 else None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Set how long the run is, and what changes as it goes on."""
+        config = self.config
+        self.steps_per_epoch = -(-len(self.train_loader) // config.accumulate_steps)
+        self.total_steps = _total_steps(config, self.steps_per_epoch)
+        self.epochs = config.epochs
+        if config.schedule == "phased":
+            self.epochs = -(-self.total_steps // self.steps_per_epoch)
         self.early = EarlyStopping(
             patience=config.patience, min_delta=config.min_delta, mode=config.mode
         )
@@ -101,10 +146,14 @@ class Trainer:
         self.epoch = 0
         self.batch_in_epoch = 0
         self.elapsed_s = 0.0
-        self.total_steps = config.epochs * len(train_loader)
-        self._pending: list[tuple[int, Tensor, Any, int]] = []
+        self.schedule = Schedule(
+            config, steps_per_epoch=self.steps_per_epoch, total_steps=self.total_steps
+        )
+        self.random_to_restore: dict[str, Any] | None = None
+        self._phase: str | None = None
+        self._pending: list[watched.Step] = []
         self._clock = self._logged = time.monotonic()
-        self._signal: int | None = None
+        self._signals = Signals()
 
     @property
     def progress(self) -> float:
@@ -120,43 +169,57 @@ class Trainer:
         budget = self.config.max_minutes
         return budget is not None and self.elapsed_s >= 60.0 * budget
 
+    @property
+    def why_over(self) -> str | None:
+        """Why the run is over; None while it is not. An epoch that was begun is validated first."""
+        if self.batch_in_epoch > 0:
+            return None
+        if self.epoch >= self.epochs:
+            return "all epochs done"
+        if self.step >= self.total_steps:
+            return f"all {self.total_steps} steps done"
+        if self.out_of_time:
+            return "time budget used up"
+        if self.early.stopped:
+            return f"no improvement in {self.config.patience} evaluations"
+        return None
+
     def train(self) -> list[dict[str, Any]]:
         """Train to the end, restore the best weights, and return the history.
 
+        A run that was loaded when it was over already is left as it is.
+
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came; the run has been saved.
-            NonFiniteLossError: the loss became NaN or infinite.
+            NonFiniteLossError: the loss, its gradient or a weight became NaN or infinite.
         """
         self._tick(restart=True)
-        reason = "all epochs done"
-        with self._watch_signals():
-            while self.epoch < self.config.epochs:
+        with runtime.algorithms(self.config, self.device), self._signals.watch():
+            self._tell("on_train_start", watched.run_info(self))
+            while self.why_over is None:
                 self.train_epoch()
-                if self.out_of_time:
-                    reason = "time budget used up"
-                    break
-                if self.early.stopped:
-                    reason = f"no improvement in {self.config.patience} evaluations"
-                    break
         self.restore_best()
-        for callback in self.callbacks:
-            callback.on_end(reason)
+        self._tell("on_end", watched.end_info(self, str(self.why_over)))
         return self.history
 
     def train_epoch(self) -> dict[str, Any]:
         """Train to the end of the current epoch, validate, save, and return its history line."""
         self.model.train()
-        for inputs, targets in self._batches():
-            self._train_step(inputs, targets)
+        for group in self._groups():
+            self._train_step(group)
             self.step += 1
-            self.batch_in_epoch += 1
-            self._tick()
-            if self.step % self.config.log_every == 0:
+            self.batch_in_epoch += len(group)
+            looking = self.step % self.config.log_every == 0
+            self._tick(agree=looking)
+            if looking:
                 self._log()
-            if self._signal is not None:
+            # Several processes must agree on a signal, and talk to one another when they look.
+            if (looking or self.world.size == 1) and self._interrupted():
                 self._interrupt()
             if self.run_file and self.step % self.config.save_every == 0:
-                self.save_checkpoint(self.run_file)
+                self.save_checkpoint(self.run_file, why="save_every")
+            if self._sections is not None:
+                self._sections.next_step()
             if self.out_of_time:
                 break
         self._check_pending()
@@ -164,61 +227,54 @@ class Trainer:
         self.epoch += 1
         self.batch_in_epoch = 0
         self.tracker = MetricsTracker()
-        self._tick()
+        self._tick(agree=True)
+        if self.history_file and self.world.leads:
+            self.export_history(self.history_file)
         if self.run_file:
-            self.save_checkpoint(self.run_file)
-        if self._signal is not None:
-            self._interrupt()
+            self.save_checkpoint(self.run_file, why="epoch")
+        if self._interrupted():
+            self._interrupt(saved=True)
         return entry
 
-    def _train_step(self, inputs: Any, targets: Any) -> None:
-        config = self.config
-        torch.manual_seed(step_seed(config.seed, self.step))
-        rate = config.learning_rate * learning_rate_factor(
-            config.schedule, self.progress, config.warmup
-        )
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-
-        rows = targets.get("row") if isinstance(targets, Mapping) else None
-        inputs, targets = move(inputs, self.device), move(targets, self.device)
-        if self.augment is not None:
-            inputs, targets = self.augment(inputs, targets)
-        use_amp = config.amp and self.device.type == "cuda"
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=use_amp):
-            outputs = self.model(inputs)
-            losses = self.criterion(outputs, targets)
-        losses["total"].backward()
-        limit = config.gradient_clip if config.gradient_clip is not None else float("inf")
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        if self.averaged is not None:
-            _average(self.averaged, self.model, config.ema_decay, self.step)
-
-        self.tracker.update(losses, weight=len(inputs))
-        # Looking at a number waits for the device; these are looked at together, later.
-        looked_at = torch.stack([losses["total"].detach().float(), norm.float()])
-        self._pending.append((self.step, looked_at, rows, len(inputs)))
+    def _train_step(self, group: Sequence[Batch]) -> None:
+        """Make one step from one batch, or from several whose gradients add up."""
+        others = () if self.world.leads else (self.world.rank,)
+        torch.manual_seed(step_seed(self.config.seed, self.step, *others))
+        rate = self.schedule.rate(self.step, self.progress)
+        phase = self.schedule.phase(self.step, self.progress)
+        if phase != self._phase:
+            self._phase = phase
+            self._tell("on_phase_change", watched.phase_info(self, phase, rate))
+        step = self._stepper.step(group, self.step, rate)
+        self.tracker.update(step.losses, weight=step.weight)
+        # Looking at a number waits for the device; steps are looked at together, later.
+        self._pending.append(step)
 
     def validate(self) -> dict[str, Any]:
         """Measure the model (its averaged weights, if any), keep it if best; add to the history."""
         entry: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
         entry["learning_rate"] = float(self.optimiser.param_groups[0]["lr"])
-        for name, mean in self.tracker.means().items():
+        for name, mean in self.tracker.means(self.world).items():
             entry["train_loss" if name == "total" else f"train_{name}"] = mean
-        evaluation = self.evaluate(self.averaged or self.model)
-        entry.update(evaluation.figures)
-        entry["dead_classes"] = list(evaluation.dead)
-        value = self._monitored(entry)
-        if value is not None:
-            entry["best"] = self.early.update(value)
+        evaluation = Evaluation(figures={})
+        if self.world.leads:
+            with self._section("validation"), runtime.as_written(self.compiled):
+                evaluation = self.evaluate(self.averaged or self.model)
+            entry.update(evaluation.figures)
+            entry["dead_classes"] = list(evaluation.dead)
+            if evaluation.summary is not None:
+                entry["class_f1"] = {row.label: row.f1 for row in evaluation.summary.per_class}
+        entry = self.world.from_lead(entry, self.device)
+        found = watched.monitored(entry, self.config, self.early)
+        if found is not None:
+            value, excess = found
+            entry["best"] = self.early.update(value, excess)
+            self.schedule.on_validation(value)
             if entry["best"]:
                 chosen = self.averaged or self.model
                 self.best_weights = {k: v.clone() for k, v in chosen.state_dict().items()}
         self.history.append(entry)
-        for callback in self.callbacks:
-            callback.on_evaluation(entry, evaluation)
+        self._tell("on_validation", entry, evaluation)
         return entry
 
     def evaluate(self, model: nn.Module) -> Evaluation:
@@ -236,29 +292,26 @@ class Trainer:
         elif self.averaged is not None:
             self.model.load_state_dict(self.averaged.state_dict())
 
-    def save_checkpoint(self, path: Path) -> None:
+    def save_checkpoint(self, path: Path, *, why: str = "asked") -> None:
         """Write all that `load_checkpoint` needs to go on from here.
 
+        With several processes each must call it; rank 0 writes.
+
         Raises:
-            NonFiniteLossError: a step since the last look was not finite; nothing is written.
+            NonFiniteLossError: a step since the last look was not finite, or a weight is not;
+                nothing is written.
         """
         self._check_pending()
-        averaged = None if self.averaged is None else self.averaged.state_dict()
-        content = {
-            "identity": self.identity,
-            "model": self.model.state_dict(),
-            "averaged": averaged,
-            "optimiser": self.optimiser.state_dict(),
-            "best_weights": self.best_weights,
-            "early": self.early.state_dict(),
-            "tracker": self.tracker.state_dict(),
-            "history": self.history,
-            "step": self.step,
-            "epoch": self.epoch,
-            "batch_in_epoch": self.batch_in_epoch,
-            "elapsed_s": self.elapsed_s,
-        }
-        save_checkpoint(path, content, format=RUN_FORMAT)
+        begun = time.monotonic()
+        with self._section("checkpoint"):
+            content = run_state(self)
+            for name, value in content["model"].items():
+                if not torch.isfinite(value).all():
+                    raise NonFiniteLossError(self.step, f"the weight {name}", [], [])
+            if self.world.leads:
+                save_checkpoint(path, content, format=RUN_FORMAT)
+        taken = time.monotonic() - begun
+        self._tell("on_checkpoint", watched.checkpoint_info(self, path, why, taken))
 
     def load_checkpoint(self, path: Path) -> None:
         """Take over a run that `save_checkpoint` wrote.
@@ -266,121 +319,82 @@ class Trainer:
         Raises:
             InputError: the file is missing or damaged, or is of a run with other settings or data.
         """
-        content = load_checkpoint(path, format=RUN_FORMAT, device=self.device)
-        differing = differences(content["identity"], self.identity)
-        if differing:
-            raise InputError.at(
-                path, f"is of another run: {', '.join(differing)} differ; start without --resume"
-            )
-        self.model.load_state_dict(content["model"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(content["averaged"])
-        self.optimiser.load_state_dict(content["optimiser"])
-        self.best_weights = content["best_weights"]
-        self.early.load_state_dict(content["early"])
-        self.tracker.load_state_dict(content["tracker"], self.device)
-        self.history = content["history"]
-        self.step = content["step"]
-        self.epoch = content["epoch"]
-        self.batch_in_epoch = content["batch_in_epoch"]
-        self.elapsed_s = content["elapsed_s"]
+        take_over(self, read_run(path, self.identity, self.device), path)
         self._tick(restart=True)
 
     def export_history(self, path: Path) -> None:
         """Write the history as JSON: one object an epoch."""
         write_json(path, {"epochs": self.history})
 
-    def _batches(self) -> Iterator[tuple[Any, Any]]:
+    def _groups(self) -> Iterator[list[Batch]]:
+        """Yield the batches of each step that is left of the epoch."""
+        batches = self._batches()
+        while self.step < self.total_steps:
+            with self._section("data"):
+                group = list(islice(batches, self.config.accumulate_steps))
+            if not group:
+                return
+            yield group
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield what is left of the epoch, with the global generators where they were."""
+        state, self.random_to_restore = self.random_to_restore, None
+        if state is not None:
+            restore_random_state(state)
         if hasattr(self.train_loader, "batches"):
             yield from self.train_loader.batches(self.epoch, self.batch_in_epoch)
-        else:
-            yield from islice(iter(self.train_loader), self.batch_in_epoch, None)
-
-    def _monitored(self, entry: Mapping[str, Any]) -> float | None:
-        """Return the monitored figure; where there is none of that name, minus the loss."""
-        if self.config.monitor in entry:
-            return float(entry[self.config.monitor])
-        if "val_loss" in entry:
-            return -self.early.sign * abs(float(entry["val_loss"]))
-        return None
+            return
+        # A loader that shuffles draws its order from the generator when its first batch is asked.
+        torch.manual_seed(step_seed(self.config.seed, self.epoch, 1, 1))
+        batches = iter(self.train_loader)
+        for _ in range(self.batch_in_epoch):
+            next(batches, None)
+        if state is not None and self.batch_in_epoch > 0:
+            restore_random_state(state)
+        yield from batches
 
     def _log(self) -> None:
-        clips = sum(size for *_, size in self._pending)
-        loss = self._check_pending()
+        pending = self._pending
+        seen = self._check_pending()
         now = time.monotonic()
+        clips = self.world.size * sum(step.clips for step in pending)
         rate = clips / max(now - self._logged, 1e-9)
         self._logged = now
-        info = StepInfo(
-            step=self.step,
-            total_steps=self.total_steps,
-            epoch=self.epoch + 1,
-            epochs=self.config.epochs,
-            progress=self.progress,
-            loss=loss,
-            learning_rate=float(self.optimiser.param_groups[0]["lr"]),
-            clips_per_s=rate,
-            elapsed_s=self.elapsed_s,
-        )
-        for callback in self.callbacks:
-            callback.on_step(info)
+        self._tell("on_step", watched.step_info(self, seen, rate))
 
-    def _check_pending(self) -> float:
-        """Look at the losses since the last look; return the last one (NaN if there are none)."""
+    def _check_pending(self) -> watched.Seen:
+        """Look at the losses since the last look."""
         pending, self._pending = self._pending, []
-        if not pending:
-            return float("nan")
-        values = torch.stack([numbers for _, numbers, _, _ in pending]).cpu().numpy()
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad):
-            step, _, rows, _ = pending[bad[0]]
-            what = "the gradient" if np.isfinite(values[bad[0], 0]) else "the loss"
-            ids = [] if rows is None else [int(row) for row in rows]
-            names = [self.sample_names[i] for i in ids] if len(self.sample_names) else []
-            raise NonFiniteLossError(step, what, ids, names)
-        return float(values[-1, 0])
+        return watched.look(pending, self.world, self.sample_names, scaled=self.scaler.is_enabled())
 
-    def _tick(self, *, restart: bool = False) -> None:
+    def _section(self, name: str) -> AbstractContextManager[object]:
+        return nullcontext() if self._sections is None else self._sections.section(name)
+
+    def _tell(self, event: str, *what: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, event)(*what)
+
+    def _tick(self, *, restart: bool = False, agree: bool = False) -> None:
+        """Move the clock on; with several processes it is rank 0's, read when they look."""
         now = time.monotonic()
         if restart:
-            self._logged = now
-        else:
+            self._logged = self._clock = now
+        elif self.world.size == 1:
             self.elapsed_s += now - self._clock
-        self._clock = now
+            self._clock = now
+        elif agree:
+            self.elapsed_s = self.world.from_lead(self.elapsed_s + now - self._clock, self.device)
+            self._clock = now
 
-    @contextmanager
-    def _watch_signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM end the run after the step under way; a second one at once."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
+    def _interrupted(self) -> bool:
+        return self.world.any(self._signals.came, self.device)
 
-        def note(number: int, _frame: FrameType | None) -> None:
-            self._signal = number
-            for each, handler in previous.items():
-                signal.signal(each, handler)
-
-        previous = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
-        for each in previous:
-            signal.signal(each, note)
-        try:
-            yield
-        finally:
-            for each, handler in previous.items():
-                signal.signal(each, handler)
-
-    def _interrupt(self) -> None:
-        if self.run_file:
-            self.save_checkpoint(self.run_file)
+    def _interrupt(self, *, saved: bool = False) -> None:
+        if self.run_file and not saved:
+            self.save_checkpoint(self.run_file, why="interrupted")
         raise KeyboardInterrupt
 
 
-@torch.no_grad()
-def _average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the averaged weights towards the model's; early steps count more."""
-    weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
-    current = model.state_dict()
-    for name, value in averaged.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(current[name], weight)
-        else:
-            value.copy_(current[name])
+def _total_steps(config: TrainingConfig, steps_per_epoch: int) -> int:
+    steps = sum(config.phase_steps) or config.epochs * steps_per_epoch
+    return max(1, steps if config.max_steps is None else min(steps, config.max_steps))

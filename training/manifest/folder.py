@@ -61,14 +61,18 @@ class FolderKind:
         try:
             yield work
             work.chmod(0o777 & ~current_umask())
-            _swap(work, target)
+            swap_folders(work, target)
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
 
 
-def _swap(work: Path, target: Path) -> None:
-    """Give the finished folder its name, keeping the old one until that has worked."""
+def swap_folders(work: Path, target: Path) -> None:
+    """Give the finished folder its name, keeping the old one until that has worked.
+
+    Raises:
+        InputError: nothing can be written there.
+    """
     try:
         if not target.exists():
             work.rename(target)

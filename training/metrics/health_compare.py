@@ -1,9 +1,7 @@
-"""What changed between two health reports: drops, drifts, gates that newly fail.
+"""What changed between two health reports: counts that dropped, gates that newly fail.
 
-Counts are compared class by class. Distributions are compared with the Jensen-Shannon divergence
-in bits (J. Lin, "Divergence measures based on the Shannon entropy", IEEE Trans. Inf. Theory 37(1),
-1991): 0 for equal distributions, 1 for distributions without anything in common, symmetric, and
-defined where a value occurs on one side only.
+Counts are compared name by name, gates by their names. How far distributions moved is measured in
+`training.metrics.drift`.
 """
 
 from __future__ import annotations
@@ -57,61 +55,6 @@ def count_changes(
     return tuple(changes)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Drift:
-    """How far one distribution moved.
-
-    Attributes:
-        name: what is distributed, such as "dynamics".
-        divergence_bits: Jensen-Shannon divergence, 0..1; None when a side holds nothing.
-        baseline_n, candidate_n: observations on each side.
-        largest: the value whose share changed most; None when no share changed.
-        largest_change: candidate share minus baseline share of that value.
-        detail: why there is no divergence; empty when there is one.
-    """
-
-    name: str
-    divergence_bits: float | None
-    baseline_n: int
-    candidate_n: int
-    largest: str | None = None
-    largest_change: float | None = None
-    detail: str = ""
-
-
-def drift(name: str, baseline: Mapping[str, int], candidate: Mapping[str, int]) -> Drift:
-    """Compare two distributions given as counts."""
-    from scipy.spatial.distance import jensenshannon
-
-    values = sorted({*baseline, *candidate})
-    before = [baseline.get(value, 0) for value in values]
-    after = [candidate.get(value, 0) for value in values]
-    n_before, n_after = sum(before), sum(after)
-    if not n_before or not n_after:
-        empty = " and ".join(
-            side for side, n in (("baseline", n_before), ("candidate", n_after)) if not n
-        )
-        return Drift(
-            name=name,
-            divergence_bits=None,
-            baseline_n=n_before,
-            candidate_n=n_after,
-            detail=f"nothing to compare in the {empty}",
-        )
-    # Of equal distributions SciPy takes the square root of rounding noise: 1e-9 or NaN.
-    distance = 0.0 if before == after else float(jensenshannon(before, after, base=2))
-    shares = [b / n_after - a / n_before for a, b in zip(before, after, strict=True)]
-    index = max(range(len(values)), key=lambda i: abs(shares[i]))
-    return Drift(
-        name=name,
-        divergence_bits=min(max(round(distance**2, 9), 0.0), 1.0),
-        baseline_n=n_before,
-        candidate_n=n_after,
-        largest=values[index] if shares[index] else None,
-        largest_change=round(shares[index], 9) if shares[index] else None,
-    )
-
-
 Fate = Literal["newly_failing", "no_longer_checked", "still_failing", "fixed", "passing"]
 
 
@@ -124,12 +67,15 @@ class GateChange:
         baseline, candidate: its status on each side; None where the side did not judge it.
         fate: `newly_failing` (fails now, and did not fail before), `no_longer_checked` (passed
             before and is not judged now), `still_failing`, `fixed`, or `passing`.
+        loosened: it asks for less than it did: its threshold moved to the easy side, it compares
+            another way round, or it became advice. Empty, or what was and what is now.
     """
 
     name: str
     baseline: str | None
     candidate: str | None
     fate: Fate
+    loosened: str = ""
 
     @property
     def is_regression(self) -> bool:
@@ -139,11 +85,18 @@ class GateChange:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateRow:
-    """The outcome of one gate in a report: its name, its status, and whether it passed."""
+    """The outcome of one gate in a report: its name, its status, and whether it passed.
+
+    `comparator` and `threshold` are what it asked for (None where the report does not say), and a
+    gate that is not `required` is advice.
+    """
 
     name: str
     status: str
     passed: bool
+    required: bool = True
+    comparator: str | None = None
+    threshold: float | None = None
 
 
 def gate_changes(
@@ -172,6 +125,23 @@ def gate_changes(
                 baseline=None if old is None else old.status,
                 candidate=None if new is None else new.status,
                 fate=fate,
+                loosened=_loosened(old, new) if old and new else "",
             )
         )
     return tuple(changes)
+
+
+def _loosened(old: GateRow, new: GateRow) -> str:
+    """Say what a gate asked for before and asks for now, where that is less."""
+    found = []
+    if old.required and not new.required:
+        found.append("required before, advice now")
+    if old.threshold is not None and new.threshold is not None:
+        easier = {
+            "<=": new.threshold > old.threshold,
+            ">=": new.threshold < old.threshold,
+        }.get(new.comparator or "", new.threshold != old.threshold)
+        if easier or new.comparator != old.comparator:
+            now = f"{new.comparator} {new.threshold:g}"
+            found.append(f"{old.comparator} {old.threshold:g} before, {now} now")
+    return "; ".join(found)

@@ -41,6 +41,7 @@ from scipy.special import ndtr, ndtri, pdtr, stdtrit
 
 from training.metrics.classification import FloatArray, finite_or_none
 from training.metrics.scores import DrawArray, IndexArray
+from training.steps import steps
 
 Method = Literal["expanded", "percentile", "bca"]
 DRAWS_PER_BLOCK: Final = 4_000_000
@@ -125,7 +126,7 @@ def draw_clusters(
     sizes = [n_clusters] if strata is None else [len(group) for group in groups]  # type: ignore[arg-type]
     tables = {size: _poisson_table(size) for size in sizes if size >= _MANY}
     step = max(1, DRAWS_PER_BLOCK // n_clusters)
-    for start in range(0, settings.iterations, step):
+    for start in steps(range(0, settings.iterations, step), "resampling"):
         n_rows = min(step, settings.iterations - start)
         drawn = np.empty((n_rows, n_clusters), dtype=np.float32)
         for row in drawn:

@@ -7,6 +7,7 @@ needs. Both are loaded with ``weights_only=True``: a file that would run code is
 
 from __future__ import annotations
 
+import glob
 import pickle
 import warnings
 import zipfile
@@ -18,11 +19,17 @@ import torch
 from training.errors import InputError
 from training.manifest import atomic_write
 
-__all__ = ["MODEL_FORMAT", "RUN_FORMAT", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "MODEL_FORMAT",
+    "RUN_FORMAT",
+    "clear_leftovers",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 MODEL_FORMAT: Final = "drumgate-model"
 RUN_FORMAT: Final = "drumgate-run"
-VERSION: Final = 1
+VERSIONS: Final = {MODEL_FORMAT: 1, RUN_FORMAT: 2}
 
 
 def save_checkpoint(path: Path, content: dict[str, Any], *, format: str) -> None:
@@ -32,7 +39,13 @@ def save_checkpoint(path: Path, content: dict[str, Any], *, format: str) -> None
         InputError: the file cannot be written there.
     """
     with atomic_write(path, binary=True) as file:
-        torch.save({"format": format, "version": VERSION, **content}, file)
+        torch.save({"format": format, "version": VERSIONS[format], **content}, file)
+
+
+def clear_leftovers(path: Path) -> None:
+    """Delete the unfinished files that writers of `path` left beside it when they were killed."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def load_checkpoint(
@@ -58,7 +71,7 @@ def load_checkpoint(
         raise InputError.at(path, "is not a readable checkpoint") from error
     if not isinstance(content, dict) or content.get("format") != format:
         raise InputError.at(path, f"is not a checkpoint of the kind {format}")
-    if content.get("version") != VERSION:
-        why = f"must be of version {VERSION}"
+    if content.get("version") != VERSIONS[format]:
+        why = f"must be of version {VERSIONS[format]}"
         raise InputError.at(path, why, field="version", got=content.get("version"))
     return content

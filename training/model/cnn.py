@@ -124,11 +124,14 @@ class DrumClassifier(nn.Module):
         return out
 
 
-def count_parameters(model: nn.Module, *, heads: bool = True) -> int:
-    """Count trainable parameters; without `heads`, trunk and class head only."""
+def count_parameters(model: nn.Module, *, heads: bool = True, frozen: bool = False) -> int:
+    """Count trainable parameters, and frozen ones where asked for.
+
+    Without `heads`, those of trunk and class head only.
+    """
     return sum(
         parameter.numel()
         for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        if (parameter.requires_grad or frozen)
         and (heads or not {"velocity", "openness"} & set(name.split(".")))
     )

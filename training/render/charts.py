@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from training.errors import printable
 from training.render.svg import PLOT_END, ROWS, Scale, axis, fluid, gate, label, nothing, tag, text
 from training.render.svg import ticks as round_ticks
 from training.render.text import figure
@@ -23,7 +24,7 @@ def bars(
     rows: Mapping[str, Mapping[str, float | None]],
     parts: Sequence[str],
     caption: str,
-    line: float | None = None,
+    line: float | Mapping[str, float] | None = None,
     *,
     share: bool = False,
     unit: str = "",
@@ -34,7 +35,8 @@ def bars(
         rows: label → part → amount; None counts as 0.
         parts: the parts in the order in which they are stacked; the n-th gets class `s<n>`.
         caption: what the plot shows; stands above it.
-        line: where the gate stands, in the unit of the amounts; None for none.
+        line: where the gate stands, in the unit of the amounts, for all labels or for each; None
+            for none.
         share: draw every bar at full length, parts as shares of it, the sum beside it.
         unit: of the amounts.
 
@@ -46,9 +48,12 @@ def bars(
         name: [max(row.get(part) or 0.0, 0.0) for part in parts] for name, row in rows.items()
     }
     shown = dict(list(amounts.items())[:ROWS])
-    top = 1.0 if share else max([*map(sum, shown.values()), line or 0.0, 1e-12])
+    lines = dict.fromkeys(shown, line) if isinstance(line, int | float) else dict(line or {})
+    gates = {name: lines[name] for name in shown if lines.get(name)}
+    top = 1.0 if share else max([*map(sum, shown.values()), *gates.values(), 1e-12])
     scale = Scale(0.0, top)
-    start = TOP if line else 4
+    one = len(set(gates.values())) == 1
+    start = TOP if one else 4
     body: list[str] = []
     spoken = []
     for index, (name, values) in enumerate(shown.items()):
@@ -74,8 +79,12 @@ def bars(
         body.append(text(figure(whole, unit), x=scale.at(before), dx=6, y=y + 12, class_="value"))
         named = ", ".join(f"{part} {figure(a)}" for part, a in zip(parts, values, strict=True))
         spoken.append(f"{name}: {named if len(parts) > 1 else figure(whole, unit)}")
+        if not one and name in gates:
+            at, said = scale.at(gates[name]), f"gate {figure(gates[name], unit)}"
+            body.append(tag("line", said, x1=at, x2=at, y1=y - 3, y2=y + ROW - 3, class_="gate"))
     height = start + len(shown) * ROW
-    if line:
+    if one:
+        line = next(iter(gates.values()))
         body.append(gate(scale, line, height, f"gate {figure(line, unit)}"))
     legend = {part: f"s{n % 5}" for n, part in enumerate(parts)} if len(parts) > 1 else None
     return fluid(
@@ -105,7 +114,7 @@ def forest(
     if not rows:
         return nothing(caption)
     shown = rows[:ROWS]
-    scale = _scale(shown, [line, *(limits or ())])
+    scale = _scale(shown, [line, *(limits or ())], unit)
     named = line is not None or limits is not None
     start = TOP if named else 4
     bottom = start + len(shown) * ROW
@@ -139,7 +148,8 @@ def forest(
     if line is not None:
         body.append(gate(scale, line, bottom, f"gate {figure(line, unit)}"))
     if limits:
-        body.append(gate(scale, limits[1], bottom, f"gate {figure(limits[1], unit)}"))
+        both = "±" if limits[0] == -limits[1] else ""
+        body.append(gate(scale, limits[1], bottom, f"gate {both}{figure(limits[1], unit)}"))
     return fluid(bottom + 20, caption, body, spoken=spoken, left_out=len(rows) - len(shown))
 
 
@@ -153,7 +163,7 @@ def against_limit(row: Mapping[str, Any]) -> Markup:
     if seen is None or limit is None:
         return Markup("")
     bounds = [ci["lower"], ci["upper"]] if ci else []
-    scale = _spread([seen, limit, *bounds])
+    scale = _spread([seen, limit, *bounds], row["unit"])
     scale = Scale(scale.low, scale.high, 1.0, 99.0)
     low, high = {
         "<=": (scale.low, limit),
@@ -182,7 +192,7 @@ def against_limit(row: Mapping[str, Any]) -> Markup:
     said = f"Seen {figure(seen, row['unit'])}, limit {figure(limit, row['unit'])}"
     return Markup(
         '<svg width="100%" height="56" role="img" aria-label="{}" class="bullet">{}</svg>'
-    ).format(said, Markup("").join(body))
+    ).format(printable(said), Markup("").join(body))
 
 
 def _beside(said: str, scale: Scale, value: float, y: float, kind: str) -> Markup:
@@ -211,14 +221,15 @@ def _interval(row: Mapping[str, Any], unit: str) -> str:
     return f"{said} [{figure(row['lower'])}, {figure(row['upper'])}]"
 
 
-def _scale(rows: Sequence[Mapping[str, Any]], lines: Sequence[float | None]) -> Scale:
+def _scale(rows: Sequence[Mapping[str, Any]], lines: Sequence[float | None], unit: str) -> Scale:
     found = [row[key] for row in rows for key in ("point", "lower", "upper")]
-    return _spread([value for value in (*found, *lines) if value is not None])
+    return _spread([value for value in (*found, *lines) if value is not None], unit)
 
 
-def _spread(values: Sequence[float]) -> Scale:
+def _spread(values: Sequence[float], unit: str) -> Scale:
+    """Return a scale from 0: to 1 for shares, and a little beyond the figures otherwise."""
     low, high = min([0.0, *values]), max([0.0, *values])
-    if low >= 0 and high <= 1 and any(value % 1 for value in values):
+    if low >= 0 and high <= 1 and not unit:
         return Scale(0.0, 1.0)
     extent = (high - low) or 1.0
     return Scale(low - 0.08 * extent if low < 0 else 0.0, high + 0.08 * extent)

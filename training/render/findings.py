@@ -1,4 +1,4 @@
-"""What `validate-manifest` found, as text, as JSON Lines, or as SARIF for code scanning."""
+"""What `validate-manifest` found: text, JSON Lines, SARIF for code scanning, annotations."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from training import __version__
 from training.errors import UNSET, printable, shorten
 from training.manifest import to_json
 from training.metrics.finding_rules import RULES, Rule
+from training.render.github import Annotation, capped, without_place
 
 if TYPE_CHECKING:
     from training.checks.validate import Finding, Validation
@@ -154,6 +155,22 @@ def render_sarif(found: Validation) -> str:
     return to_json({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [made]}) + "\n"
 
 
+def render_github(found: Validation) -> str:
+    """Return an annotation for each finding, at its file and line, as GitHub Actions shows them."""
+    made = [
+        Annotation(
+            finding.level,
+            f"{without_place(finding.problem)}{_extent(finding)}",
+            finding.rule,
+            finding.problem.path,
+            finding.problem.line,
+        )
+        for finding in found.findings
+    ]
+    totals = {level: found.total(level) for level in ("error", "warning")}
+    return capped(made, totals)
+
+
 def _sarif_rule(rule: Rule) -> dict[str, Any]:
     return {
         "id": rule.id,
@@ -223,4 +240,5 @@ FORMATS: Final[dict[str, Callable[[Validation], str]]] = {
     "text": render_text,
     "jsonl": render_jsonl,
     "sarif": render_sarif,
+    "github": render_github,
 }

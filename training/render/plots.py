@@ -11,13 +11,15 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from training.render.svg import Scale, axis, fixed, fluid, nothing, tag, text
+from training.render.svg import Attribute, Scale, fixed, fluid, nothing, tag, text
 from training.render.svg import ticks as round_ticks
 from training.render.text import figure
 
 MOST_POINTS: Final = 1000
 """How many points a plot draws; more are thinned evenly."""
 MOST_LINES: Final = 5
+_NAME: Final = 48
+"""How many characters the name of an axis may have."""
 _SIDE: Final = 260
 _LEFT: Final = 46
 _TOP: Final = 10
@@ -36,7 +38,8 @@ def curve(
 
     The diagonal is what guessing gives in a ROC plot; elsewhere it means nothing.
     """
-    if not x or len(x) != len(y):
+    points = _points(x, y)
+    if not points:
         return nothing(caption)
     body = [tag("rect", x=_LEFT, y=_TOP, width=_SIDE, height=_SIDE, class_="frame")]
     for tick in (0.25, 0.5, 0.75):
@@ -44,9 +47,9 @@ def curve(
         body.append(tag("line", x1=across, x2=across, y1=_TOP, y2=_TOP + _SIDE, class_="grid"))
         body.append(tag("line", x1=_LEFT, x2=_LEFT + _SIDE, y1=down, y2=down, class_="grid"))
     if diagonal:
-        ends = {"x1": _LEFT, "y1": _TOP + _SIDE, "x2": _LEFT + _SIDE, "y2": _TOP}
-        body.append(tag("line", **ends, class_="guess"))
-    path = " ".join("{:.1f},{:.1f}".format(*_place(a, b)) for a, b in _thinned(x, y))
+        right, bottom = _LEFT + _SIDE, _TOP + _SIDE
+        body.append(tag("line", x1=_LEFT, y1=bottom, x2=right, y2=_TOP, class_="guess"))
+    path = " ".join("{:.1f},{:.1f}".format(*_place(a, b)) for a, b in _thinned(points))
     body.append(tag("polyline", points=path, class_="line0"))
     body += square_axes(_LEFT, _TOP, _SIDE, labels)
     note = ""
@@ -56,7 +59,12 @@ def curve(
         note += f"{labels[1]} {figure(point[1])}."
         body.append(tag("circle", note, cx=across, cy=down, r=5.5, class_="s1 ring"))
     return fixed(
-        _LEFT + _SIDE + 14, _TOP + _SIDE + 40, caption, body, note=note, spoken=[note] if note else []
+        _LEFT + _SIDE + 14,
+        _TOP + _SIDE + 40,
+        caption,
+        body,
+        note=note,
+        spoken=[note] if note else [],
     )
 
 
@@ -72,15 +80,16 @@ def square_axes(left: float, top: float, side: float, labels: tuple[str, str]) -
     return body
 
 
-def text_at(content: str, x: float, y: float) -> Markup:
+def text_at(content: str, x: Attribute, y: float) -> Markup:
     """Return the name of an axis, centred."""
-    return text(content, x=x, y=y, text_anchor="middle", class_="axisname")
+    return text(content, _NAME, x=x, y=y, text_anchor="middle", class_="axisname")
 
 
 def upright(content: str, x: float, y: float) -> Markup:
     """Return the name of an axis that stands upright."""
     turned = f"rotate(-90 {x:.1f} {y:.1f})"
-    return text(content, x=x, y=y, transform=turned, text_anchor="middle", class_="axisname")
+    place: dict[str, Attribute] = {"x": x, "y": y, "transform": turned}
+    return text(content, _NAME, **place, text_anchor="middle", class_="axisname")
 
 
 def histogram(
@@ -90,9 +99,9 @@ def histogram(
     drawn = {
         name: counts
         for name, counts in list(series.items())[:MOST_LINES]
-        if len(counts) == len(edges) - 1 and any(counts)
+        if len(counts) == len(edges) - 1 and any(counts) and None not in counts
     }
-    if not drawn:
+    if not drawn or None in edges:
         return nothing(caption)
     width, height, top = 420, 190, 8
     shares = {name: [count / sum(counts) for count in counts] for name, counts in drawn.items()}
@@ -102,7 +111,14 @@ def histogram(
     for mark in round_ticks(0.0, highest, 3):
         y = top + height * (1 - mark / highest)
         body.append(tag("line", x1=_LEFT, x2=_LEFT + width, y1=y, y2=y, class_="grid"))
-        body.append(text(f"{mark:.3g}" if mark < 0.01 else f"{mark:.0%}", x=_LEFT - 7, y=y + 4, text_anchor="end"))
+        body.append(
+            text(
+                f"{mark:.3g}" if mark < 0.01 else f"{mark:.0%}",
+                x=_LEFT - 7,
+                y=y + 4,
+                text_anchor="end",
+            )
+        )
     for number, (name, values) in enumerate(shares.items()):
         for index, share in enumerate(values):
             if not share:
@@ -115,9 +131,7 @@ def histogram(
                 f"{figure(drawn[name][index])} ({share:.1%})"
             )
             kind = f"s{number} over"
-            body.append(
-                tag("rect", tip, x=x, y=top + height - h, width=w, height=h, class_=kind)
-            )
+            body.append(tag("rect", tip, x=x, y=top + height - h, width=w, height=h, class_=kind))
     for mark in round_ticks(edges[0], edges[-1], 5):
         x = _LEFT + (mark - edges[0]) / span * width
         body.append(text(figure(mark), x=x, y=top + height + 16, text_anchor="middle"))
@@ -144,8 +158,10 @@ def series(
         unit: of y.
         jumps: where the figure jumps, in seconds.
     """
-    if not x or len(x) != len(y):
+    points = _points(x, y)
+    if not points:
         return nothing(caption)
+    x, y = [a for a, _ in points], [b for _, b in points]
     height, top = 130, 8
     low, high = min([*y, *(bounds or ())]), max([*y, *(bounds or ())])
     margin = (high - low) * 0.08 or 1.0
@@ -153,7 +169,7 @@ def series(
     across = Scale(0.0, max([*x, 1e-9]), 12.0, 98.0)
 
     def down(value: float) -> float:
-        return top + (high - value) / (high - low) * height
+        return float(top + (high - value) / (high - low) * height)
 
     body = [tag("rect", x="12%", y=top, width="86%", height=height, class_="frame")]
     if bounds:
@@ -175,9 +191,17 @@ def series(
     for second in jumps:
         at = across.at(second)
         body.append(
-            tag("line", f"jump at {figure(second, 's')}", x1=at, x2=at, y1=top, y2=top + height, class_="jump")
+            tag(
+                "line",
+                f"jump at {figure(second, 's')}",
+                x1=at,
+                x2=at,
+                y1=top,
+                y2=top + height,
+                class_="jump",
+            )
         )
-    for a, b in _thinned(x, y):
+    for a, b in _thinned(points):
         tip = f"{figure(b, unit)} at {figure(a, 's')}"
         body.append(tag("circle", tip, cx=across.at(a), cy=down(b), r=2.5, class_="s0"))
     for mark in round_ticks(0.0, across.high, 5):
@@ -185,6 +209,59 @@ def series(
         body.append(text(figure(mark, "s"), x=at, y=top + height + 16, text_anchor="middle"))
     said = f"{len(x)} points from {figure(min(y), unit)} to {figure(max(y), unit)}"
     return fluid(top + height + 22, caption, body, spoken=[said])
+
+
+def lines(
+    x: Sequence[float | None],
+    rows: Mapping[str, Sequence[float | None]],
+    caption: str,
+    labels: tuple[str, str],
+) -> Markup:
+    """Draw figures over a running number, such as losses over epochs, one line a name.
+
+    Args:
+        x: the running number, whole.
+        rows: name → one figure a number; None for a gap.
+        caption: what the plot shows; stands above it.
+        labels: of the x and y axis.
+    """
+    drawn = {name: _points(x, y) for name, y in list(rows.items())[:MOST_LINES]}
+    drawn = {name: points for name, points in drawn.items() if points}
+    if not drawn:
+        return nothing(caption)
+    width, height, left, top = 420, 200, 60, 8
+    every = [point for points in drawn.values() for point in points]
+    first, last = min(a for a, _ in every), max(a for a, _ in every)
+    low, high = min(0.0, *(b for _, b in every)), max(b for _, b in every)
+    across, up = (last - first) or 1.0, (high - low) or 1.0
+
+    def place(a: float, b: float) -> tuple[float, float]:
+        return left + (a - first) / across * width, top + (high - b) / up * height
+
+    body = [tag("rect", x=left, y=top, width=width, height=height, class_="frame")]
+    for mark in round_ticks(low, high):
+        y = place(first, mark)[1]
+        body.append(tag("line", x1=left, x2=left + width, y1=y, y2=y, class_="grid"))
+        body.append(text(figure(mark), x=left - 7, y=y + 4, text_anchor="end"))
+    for mark in round_ticks(first, last, 5):
+        if mark % 1:
+            continue  # between two epochs there is nothing
+        at = place(mark, low)[0]
+        body.append(text(figure(mark), x=at, y=top + height + 16, text_anchor="middle"))
+    for number, (name, points) in enumerate(drawn.items()):
+        shown = [place(a, b) for a, b in _thinned(points)]
+        path = " ".join(f"{a:.1f},{b:.1f}" for a, b in shown)
+        body.append(tag("polyline", name, points=path, class_=f"line{number}"))
+        a, b = shown[-1]
+        body.append(tag("circle", name, cx=a, cy=b, r=3.0, class_=f"s{number}"))
+    body.append(text_at(labels[0], left + width / 2, top + height + 34))
+    body.append(upright(labels[1], 13, top + height / 2))
+    spoken = [
+        f"{name}: {figure(p[0][1])} at first, {figure(p[-1][1])} at last"
+        for name, p in drawn.items()
+    ]
+    legend = {name: f"s{number}" for number, name in enumerate(drawn)} if len(drawn) > 1 else None
+    return fixed(left + width + 20, top + height + 40, caption, body, legend=legend, spoken=spoken)
 
 
 def steps(
@@ -197,6 +274,7 @@ def steps(
         caption: what the plot shows; stands above it.
         labels: of the x and y axis.
     """
+    rows = {name: [row for row in each if row["lower"] is not None] for name, each in rows.items()}
     if not any(rows.values()):
         return nothing(caption)
     height, top = 210, 8
@@ -207,7 +285,7 @@ def steps(
     across = Scale(0.0, max([*ends, 1e-9]) * reach, 12.0, 98.0)
 
     def down(value: float) -> float:
-        return top + (1 - value) * height
+        return float(top + (1 - value) * height)
 
     body = [tag("rect", x="12%", y=top, width="86%", height=height, class_="frame")]
     for tick in (0, 0.25, 0.5, 0.75, 1):
@@ -225,7 +303,9 @@ def steps(
             if row["value"] is None:
                 continue
             upper = across.high if row["upper"] is None else row["upper"]
-            where = f"{figure(row['lower'])} to {figure(row['upper']) if row['upper'] else 'the end'}"
+            where = (
+                f"{figure(row['lower'])} to {figure(row['upper']) if row['upper'] else 'the end'}"
+            )
             said = f"{name}, {where}: {figure(row['value'])}"
             spoken.append(said)
             # lines of one value lie beside, not on, each other
@@ -233,9 +313,17 @@ def steps(
             width = across.between(row["lower"], upper)
             kind = f"s{number}"
             body.append(
-                tag("rect", said, x=across.at(row["lower"]), y=y - 2, width=width, height=4, class_=kind)
+                tag(
+                    "rect",
+                    said,
+                    x=across.at(row["lower"]),
+                    y=y - 2,
+                    width=width,
+                    height=4,
+                    class_=kind,
+                )
             )
-    body.append(text_at(labels[0], 0, top + height + 34).replace(' x="0"', ' x="55%"'))
+    body.append(text_at(labels[0], "55%", top + height + 34))
     body.append(upright(labels[1], 12, top + height / 2))
     legend = {name: f"s{number}" for number, name in enumerate(list(rows)[:MOST_LINES])}
     return fluid(top + height + 42, caption, body, legend=legend, spoken=spoken)
@@ -245,10 +333,14 @@ def _place(x: float, y: float) -> tuple[float, float]:
     return _LEFT + x * _SIDE, _TOP + (1 - y) * _SIDE
 
 
-def _thinned(x: Sequence[float], y: Sequence[float]) -> list[tuple[float, float]]:
+def _points(x: Sequence[float | None], y: Sequence[float | None]) -> list[tuple[float, float]]:
+    """Return the points that have both figures."""
+    return [(a, b) for a, b in zip(x, y, strict=False) if a is not None and b is not None]
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the points, evenly thinned where there are too many; both ends stay."""
-    found = list(zip(x, y, strict=True))
-    if len(found) <= MOST_POINTS:
-        return found
-    step = (len(found) - 1) / (MOST_POINTS - 1)
-    return [found[round(index * step)] for index in range(MOST_POINTS)]
+    if len(points) <= MOST_POINTS:
+        return list(points)
+    step = (len(points) - 1) / (MOST_POINTS - 1)
+    return [points[round(index * step)] for index in range(MOST_POINTS)]

@@ -17,7 +17,7 @@ from training.errors import printable
 from training.render.text import figure
 
 Attribute = str | float
-LABEL_END: Final = 30.0
+LABEL_END: Final = 27.0
 """Where the labels of rows end, in per cent of the width."""
 PLOT_END: Final = 88.0
 """Where the largest figure of a row lies, in per cent of the width."""
@@ -80,10 +80,10 @@ def tag(name: str, tip: str = "", **attributes: Attribute) -> Markup:
     return Markup("<{}{}>{}</{}>").format(name, given, title, name)
 
 
-def text(content: object, **attributes: Attribute) -> Markup:
-    """Return a text; what is long is cut, with the whole as its tip."""
+def text(content: object, longest: int = _LABEL_LENGTH, **attributes: Attribute) -> Markup:
+    """Return a text; what is longer than `longest` is cut, with the whole as its tip."""
     said = printable(str(content))
-    short = cut(said)
+    short = cut(said, longest)
     tip = Markup("") if short == said else Markup("<title>{}</title>").format(said)
     given = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _attribute(value))
@@ -117,9 +117,7 @@ def axis(scale: Scale, top: float, bottom: float, marks: Iterable[float]) -> Mar
     for mark in marks:
         at = scale.at(mark)
         parts.append(tag("line", x1=at, x2=at, y1=top, y2=bottom, class_="grid"))
-        parts.append(
-            text(figure(mark), x=at, y=bottom + 14, text_anchor="middle", class_="muted")
-        )
+        parts.append(text(figure(mark), x=at, y=bottom + 14, text_anchor="middle", class_="muted"))
     return Markup("").join(parts)
 
 
@@ -152,31 +150,34 @@ def _figure(
     spoken: Sequence[str] = (),
     note: str = "",
     left_out: int = 0,
+    name: str = "",
 ) -> Markup:
     """Return the figure: caption, legend (name -> class), drawing, and what is not drawn.
 
-    `spoken` holds what the plot shows, for those who do not see it.
+    `spoken` holds what the plot shows, for those who do not see it, and `name` what it is called to
+    them where the caption alone would not do.
     """
     keys = Markup("").join(
         Markup(' <span class="keyed"><span class="key {}"></span>{}</span>').format(
-            colour, printable(cut(name))
+            colour, printable(cut(each))
         )
-        for name, colour in (legend or {}).items()
+        for each, colour in (legend or {}).items()
     )
-    said = [printable(caption), *map(printable, spoken[:_SPOKEN])]
+    said = [printable(each) for each in spoken[:_SPOKEN]]
     if len(spoken) > _SPOKEN:
         said.append(f"and {len(spoken) - _SPOKEN} more")
     more = f"{left_out:,} more in the JSON report" if left_out else ""
     below = "; ".join(filter(None, (note, more)))
     return Markup(
         '<figure class="{}"><figcaption>{}{}</figcaption>'
-        '<svg {} role="img" aria-label="{}">{}</svg>{}</figure>'
+        '<svg {} role="img" aria-label="{}">{}{}</svg>{}</figure>'
     ).format(
         kind,
         printable(caption),
         keys,
         size,
-        ". ".join(said),
+        printable(name or caption),
+        Markup("<desc>{}</desc>").format(". ".join(said)) if said else "",
         Markup("").join(body),
         Markup('<p class="muted">{}</p>').format(printable(below)) if below else "",
     )

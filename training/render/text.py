@@ -52,6 +52,23 @@ def wanted(row: Mapping[str, Any]) -> str:
     return text
 
 
+def waived(row: Mapping[str, Any]) -> bool:
+    """Whether a gate that did not pass blocks nothing, since somebody waived it."""
+    return bool(row.get("waiver")) and bool(row["passed"])
+
+
+def waiver_text(row: Mapping[str, Any]) -> str:
+    """Return who waived a gate, until when and why, on one line."""
+    waiver = row["waiver"]
+    said = f"waived by {waiver['who']} until {waiver['expires']}: {waiver['reason']}"
+    return printable(said)
+
+
+def word(row: Mapping[str, Any]) -> str:
+    """Return the word for how a gate came out."""
+    return "WAIVED" if waived(row) else WORDS[row["status"]]
+
+
 def condensed(rows: Sequence[Mapping[str, Any]], keep: int = 3) -> list[Mapping[str, Any]]:
     """Fold the passing rows of a gate that judged many subjects into one, the closest call.
 
@@ -84,9 +101,11 @@ def tally(report: Mapping[str, Any]) -> str:
         return "no gate was asked for"
     blocking = sum(not row["passed"] for row in rows)
     gates = "1 gate" if len(rows) == 1 else f"{len(rows)} gates"
+    excused = sum(map(waived, rows))
+    besides = f", {excused} {'is' if excused == 1 else 'are'} waived" if excused else ""
     if not blocking:
-        return f"{gates} let this pass" if len(rows) > 1 else f"{gates} lets this pass"
-    return f"{blocking} of {gates} {'blocks' if blocking == 1 else 'block'}"
+        return f"{gates} {'lets' if len(rows) == 1 else 'let'} this pass{besides}"
+    return f"{blocking} of {gates} {'blocks' if blocking == 1 else 'block'}{besides}"
 
 
 def headline(report: Mapping[str, Any]) -> str:
@@ -104,7 +123,7 @@ def render_text(report: Mapping[str, Any]) -> str:
     seen_width = max((len(observed(row)) for row in rows), default=0)
     for row in rows:
         line = (
-            f"  {WORDS[row['status']]:<12}  {printable(row['name']):<{name_width}}"
+            f"  {word(row):<12}  {printable(row['name']):<{name_width}}"
             f"  {observed(row):>{seen_width}}  {wanted(row)}"
         )
         lines.append(line.rstrip())
@@ -130,10 +149,10 @@ def print_rich(report: Mapping[str, Any]) -> None:
             ("observed", "right"),
             ("asks", "left"),
         ):
-            table.add_column(name, justify=justify)  # type: ignore[arg-type]
+            table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
         for row in condensed(report["gating_results"]):
             table.add_row(
-                Text(WORDS[row["status"]], style=STYLES[row["status"]]),
+                Text(word(row), style="yellow" if waived(row) else STYLES[row["status"]]),
                 Text(printable(row["name"])),
                 Text(observed(row)),
                 Text(wanted(row)),
@@ -149,4 +168,5 @@ def _notes(row: Mapping[str, Any]) -> list[str]:
     """Why a gate came out as it did and what to do, for those that did not pass."""
     if row["status"] == "pass":
         return []
-    return [printable(text) for text in (row["detail"], row["fix"]) if text]
+    notes = [printable(text) for text in (row["detail"], row["fix"]) if text]
+    return [*notes, waiver_text(row)] if waived(row) else notes

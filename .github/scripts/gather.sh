@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Put what the reports say into one text that fits into a comment on a pull request.
+set -euo pipefail
+
+found=()
+for name in readiness manifest_diff health_diff; do
+  if [[ -s $REPORTS/$name.json ]]; then
+    found+=("$REPORTS/$name.json")
+  fi
+done
+if [[ ${found[0]:-} == "$REPORTS/readiness.json" ]]; then
+  "$DRUMGATE" show-report "${found[@]}" --format markdown > "$REPORTS/comment.md"
+fi

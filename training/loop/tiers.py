@@ -1,0 +1,335 @@
+"""Where the audio of a split lies while it is trained on: on the device, in memory, or on disk.
+
+A tier turns windows (positions in the blob) into batches of clips. All tiers give the same batches;
+they differ in what a batch costs:
+
+``device``
+    the blob is a tensor on the GPU, a batch is one gather there;
+``memory``
+    the blob is mapped, and read once so that it lies in memory; a batch is copied out of it and,
+    where the model is on a GPU, sent there ahead of time, from pinned memory, on a stream of its
+    own;
+``disk``
+    the windows of many batches are sorted, neighbours joined, and read at once, ahead of time, by
+    one thread.
+
+Reading and copying let go of Python's lock, so that one thread beside the training is enough and
+no worker processes are needed.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.dataset.store import SAMPLE, StoreSplit
+from training.errors import InputError
+
+__all__ = ["DeviceTier", "DiskTier", "MemoryTier", "Plan", "Tier", "ahead"]
+
+BLOCK: Final = 1 << 22
+JOINED_SAMPLES: Final = 1 << 15
+"""Windows at most this far apart are read together: 64 KiB take no longer than another read."""
+SLOTS: Final = 3
+"""Pinned buffers: one being filled, one being sent, one that the last batch may still leave."""
+T = TypeVar("T")
+
+
+class Plan(NamedTuple):
+    """A batch to be: its clips' numbers and where their windows start, both int64 ``(b,)``."""
+
+    rows: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+
+Delivery = tuple[Tensor, Tensor]
+"""Row numbers, int64 ``(b,)``, and clips, int16 ``(b, length)``."""
+_Fill = Callable[[NDArray[np.int16]], None]
+
+
+class Tier(Protocol):
+    """Somewhere to get clips from."""
+
+    name: str
+
+    def gather(self, starts: NDArray[np.int64], length: int) -> Tensor:
+        """Return the clips ``blob[start : start + length]``, int16 ``(b, length)``."""
+
+    def stream(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[Delivery]:
+        """Deliver the batches of all chunks in order; a chunk is what may be read at once."""
+
+
+class MemoryTier:
+    """Copies clips out of an array: a mapped blob, or any other.
+
+    Args:
+        blob: int16 ``(n_samples,)``.
+        device: where batches go; on a GPU they are sent ahead of time.
+        load: read the blob's file once, in sequence, so that it lies in the page cache.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+
+    name = "memory"
+
+    def __init__(
+        self,
+        blob: NDArray[np.int16],
+        *,
+        device: torch.device | str = "cpu",
+        load: bool = False,
+    ) -> None:
+        # a plain view: slicing np.memmap itself costs several microseconds a clip
+        self.samples = np.asarray(blob).view(np.ndarray)
+        self.device = torch.device(device)
+        if load and isinstance(blob, np.memmap) and blob.filename is not None:
+            _read_through(Path(blob.filename))
+
+    def gather(self, starts: NDArray[np.int64], length: int) -> Tensor:
+        """See `Tier`; the clips lie in main memory."""
+        return _filled(_from(self.samples, starts, length), len(starts), length)
+
+    def stream(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[Delivery]:
+        """See `Tier`."""
+        plans = (plan for chunk in chunks for plan in chunk)
+        fills = ((plan, _from(self.samples, plan.starts, length)) for plan in plans)
+        return _deliver(fills, length, self.device)
+
+
+class DeviceTier:
+    """Holds the blob as a tensor on the device, where a batch is one gather.
+
+    Args:
+        blob: int16 ``(n_samples,)``; it is copied in blocks.
+        device: where to.
+    """
+
+    name = "device"
+
+    def __init__(self, blob: NDArray[np.int16], *, device: torch.device | str) -> None:
+        self.device = torch.device(device)
+        self.samples = torch.empty(len(blob), dtype=torch.int16, device=self.device)
+        for first in range(0, len(blob), BLOCK):
+            part = np.array(blob[first : first + BLOCK])
+            self.samples[first : first + BLOCK] = torch.from_numpy(part).to(self.device)
+
+    def gather(self, starts: NDArray[np.int64], length: int) -> Tensor:
+        """See `Tier`; the clips lie on the device."""
+        return self._gather(_to(self.device, starts), length)
+
+    def stream(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[Delivery]:
+        """See `Tier`; all row numbers and positions of a chunk are sent at once."""
+        for chunk in chunks:
+            both = np.stack([np.concatenate(part) for part in zip(*chunk, strict=True)])
+            rows, starts = _to(self.device, both)
+            sizes = [len(plan.rows) for plan in chunk]
+            for mine, places in zip(rows.split(sizes), starts.split(sizes), strict=True):
+                yield mine, self._gather(places, length)
+
+    def _gather(self, starts: Tensor, length: int) -> Tensor:
+        # every window of the blob as a row of a view, without a copy; those asked for are copied
+        return self.samples.unfold(0, length, 1)[starts]
+
+
+class DiskTier:
+    """Reads clips from the blob's file: many batches at once, sorted, ahead of time.
+
+    Args:
+        path: the blob.
+        n_samples: how many samples it should hold.
+        device: where batches go; on a GPU they are sent ahead of time.
+
+    Raises:
+        InputError: the file is missing, or not as long as it should be. `gather` and `stream` raise
+            it for a file that became shorter or cannot be read.
+    """
+
+    name = "disk"
+
+    def __init__(self, path: Path, n_samples: int, *, device: torch.device | str = "cpu") -> None:
+        self.path = path
+        self.device = torch.device(device)
+        try:
+            self._file = os.open(path, os.O_RDONLY)
+            weakref.finalize(self, os.close, self._file)
+            size = os.fstat(self._file).st_size
+            if hasattr(os, "posix_fadvise"):
+                # windows are asked for exactly: what the system reads beyond them is for nothing
+                os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
+        except OSError as error:
+            raise InputError.at(path, f"cannot be read: {error.strerror}") from None
+        if size != n_samples * SAMPLE.itemsize:
+            why = f"is damaged: {size} bytes where {n_samples * SAMPLE.itemsize} were written"
+            raise InputError.at(path, why)
+
+    def gather(self, starts: NDArray[np.int64], length: int) -> Tensor:
+        """See `Tier`; the clips lie in main memory."""
+        samples, (places,) = self._read([starts], length)
+        return _filled(_from(samples, places, length), len(starts), length)
+
+    def stream(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[Delivery]:
+        """See `Tier`; the next chunk is read while this one is handed out."""
+        return _deliver(self._fills(chunks, length), length, self.device)
+
+    def _fills(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[tuple[Plan, _Fill]]:
+        def read() -> Iterator[tuple[Sequence[Plan], NDArray[np.int16], list[NDArray[np.int64]]]]:
+            for chunk in chunks:
+                yield chunk, *self._read([plan.starts for plan in chunk], length)
+
+        for chunk, samples, places in ahead(read()):
+            for plan, mine in zip(chunk, places, strict=True):
+                yield plan, _from(samples, mine, length)
+
+    def _read(
+        self, windows: Sequence[NDArray[np.int64]], length: int
+    ) -> tuple[NDArray[np.int16], list[NDArray[np.int64]]]:
+        """Read all windows; return the samples read, and where in them each window starts."""
+        starts = np.concatenate(windows)
+        if not len(starts):
+            return np.empty(0, dtype=SAMPLE), list(windows)
+        order = np.argsort(starts, kind="stable")
+        ascending = starts[order]
+        # windows have one length, so that each ends after the one before
+        new = np.flatnonzero(np.diff(ascending) > length + JOINED_SAMPLES) + 1
+        firsts = ascending[np.concatenate([[0], new])]
+        lasts = ascending[np.concatenate([new, [len(ascending)]]) - 1] + length
+        bases = np.concatenate([[0], np.cumsum(lasts - firsts)])
+        samples = np.empty(int(bases[-1]), dtype=SAMPLE)
+        for first, last, base in zip(firsts.tolist(), lasts.tolist(), bases.tolist(), strict=False):
+            self._read_run(first, samples[base : base + last - first])
+        run = np.searchsorted(firsts, starts, side="right") - 1
+        places = starts - firsts[run] + bases[run]
+        return samples, np.split(places, np.cumsum([len(each) for each in windows])[:-1])
+
+    def _read_run(self, first: int, into: NDArray[np.int16]) -> None:
+        view, at = into.view(np.uint8).data, first * SAMPLE.itemsize
+        while len(view):
+            try:
+                got = os.preadv(self._file, [view], at)
+            except OSError as error:
+                raise InputError.at(self.path, f"cannot be read: {error.strerror}") from None
+            if not got:
+                why = f"is damaged: it ends at byte {at}, while it is being read"
+                raise InputError.at(self.path, why)
+            view, at = view[got:], at + got
+
+
+def file_of(split: StoreSplit) -> Path | None:
+    """Return the file that a split's blob is mapped from; None when it is only in memory."""
+    name = getattr(split.blob, "filename", None)
+    return None if name is None else Path(name)
+
+
+def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
+    """Run an iterator in a thread of its own, `depth` items ahead of who takes them.
+
+    What it raises is raised where its item would have come. When the taker stops early, the item
+    under way is finished, and no further one is begun.
+    """
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
+        waiting: deque[Future[Any]] = deque()
+        try:
+            for _ in range(depth):
+                waiting.append(pool.submit(next, items, end))
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(pool.submit(next, items, end))
+                yield item
+        finally:
+            for each in waiting:
+                each.cancel()
+
+
+def _deliver(
+    fills: Iterator[tuple[Plan, _Fill]], length: int, device: torch.device
+) -> Iterator[Delivery]:
+    if device.type == "cuda":
+        yield from _sent(fills, length, device)
+        return
+    for plan, fill in fills:
+        yield torch.from_numpy(plan.rows), _filled(fill, len(plan.rows), length)
+
+
+def _sent(
+    fills: Iterator[tuple[Plan, _Fill]], length: int, device: torch.device
+) -> Iterator[Delivery]:
+    """Send batches to a GPU ahead of time, from pinned memory, on a stream of its own."""
+    stream = torch.cuda.Stream(device)
+    slots: list[tuple[Tensor, torch.cuda.Event] | None] = [None] * SLOTS
+
+    def send() -> Iterator[tuple[Tensor, Tensor, torch.cuda.Event]]:
+        for number, (plan, fill) in enumerate(fills):
+            slot = slots[number % SLOTS]
+            if slot is not None:
+                slot[1].synchronize()  # what was sent from here before has left
+            if slot is None or len(slot[0]) < len(plan.rows):
+                held = torch.empty((len(plan.rows), length), dtype=torch.int16, pin_memory=True)
+            else:
+                held = slot[0]
+            clips = held[: len(plan.rows)]
+            fill(clips.numpy())
+            with torch.cuda.stream(stream):
+                rows = _to(device, plan.rows)
+                there = clips.to(device, non_blocking=True)
+                sent = torch.cuda.Event()
+                sent.record(stream)
+            slots[number % SLOTS] = (held, sent)
+            yield rows, there, sent
+
+    for rows, there, sent in ahead(send(), depth=SLOTS - 1):
+        current = torch.cuda.current_stream(device)
+        current.wait_event(sent)
+        for each in (rows, there):
+            each.record_stream(current)  # its memory is not given away while it is in use
+        yield rows, there
+
+
+def _to(device: torch.device, values: NDArray[np.int64]) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(values))
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+def _from(samples: NDArray[np.int16], starts: NDArray[np.int64], length: int) -> _Fill:
+    def fill(out: NDArray[np.int16]) -> None:
+        for clip, start in enumerate(starts.tolist()):
+            out[clip] = samples[start : start + length]
+
+    return fill
+
+
+def _filled(fill: _Fill, clips: int, length: int) -> Tensor:
+    out = np.empty((clips, length), dtype=np.int16)
+    fill(out)
+    return torch.from_numpy(out)
+
+
+def _read_through(path: Path) -> None:
+    block = bytearray(BLOCK)
+    try:
+        with path.open("rb", buffering=0) as file:
+            while file.readinto(block):
+                pass
+    except OSError as error:
+        raise InputError.at(path, f"cannot be read: {error.strerror}") from None
+
+
+def in_chunks(plans: Iterator[Plan], first: int, size: int) -> Iterator[list[Plan]]:
+    """Group batches into chunks of `size`, the first of them shorter: `first`."""
+    chunk = list(islice(plans, first))
+    while chunk:
+        yield chunk
+        chunk = list(islice(plans, size))

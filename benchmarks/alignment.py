@@ -3,7 +3,8 @@
 Speed: a synthesised five-mic session is written as 48 kHz WAV and checked, files and all, on one
 core in a fresh process. Accuracy: lags, drifts, jumps and inversions are put into a synthesised
 session (and, where MDB Drums is at hand, into real recordings) and measured again; the error is
-against the same pair untouched.
+against the same pair untouched. Jumps far beyond the search range and mics that go dead part-way
+are put in as well, and what would pass is counted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +27,7 @@ from alignment_signals import delayed, drifting, jumping  # noqa: E402
 
 from training.audio.reading import read_audio  # noqa: E402
 from training.audio.synth.session import render_session, session_spec  # noqa: E402
+from training.checks.alignment_judge import lost_stretches  # noqa: E402
 from training.metrics.alignment import PairLag, measure_pair  # noqa: E402
 
 RUN = """
@@ -49,6 +52,10 @@ print(wall, cpu, peak() - base, str(report.status))
 LAGS = (1.0, 10.0, 0.25, 0.5, 7.37, -20.81, 132.25)
 DRIFTS = (1.5, -5.0, 30.0, -100.0)
 JUMPS = (16, -32, 132)
+LARGE_JUMPS_MS = (-30.0, 100.0, 500.0)
+PLACES = (0.25, 0.4, 0.6, 0.75)
+"""Where in the recording a mic jumps, or goes dead, as a share of its length."""
+MIN_SUPPORT = 8
 
 
 def speed(minutes: float, runs: int) -> None:
@@ -117,17 +124,49 @@ def _errors(name: str, anchor: np.ndarray, target: np.ndarray, rate: int, **give
     _row(name, lag_errors, drift_errors, jump_errors, told and turned)
 
 
+def _lost(name: str, anchor: np.ndarray, target: np.ndarray, rate: int, **given: float) -> None:
+    """Print how many spoilt copies of a pair would pass, and whether the pair itself does."""
+
+    def passes(changed: np.ndarray) -> bool:
+        found = measure_pair(anchor, changed, rate, **given)
+        counts, _ = lost_stretches(found, MIN_SUPPORT)
+        return found.measured and not (found.max_jump_ms or counts)
+
+    seconds = len(target) / rate
+    passed = [
+        sum(passes(jumping(target, at * seconds, round(ms * rate / 1000), rate)) for at in PLACES)
+        for ms in LARGE_JUMPS_MS
+    ]
+    dead = sum(
+        passes(np.where(np.arange(len(target)) < at * len(target), target, 0.0).astype("f4"))
+        for at in PLACES
+    )
+    cells = " | ".join(f"{count} of {len(PLACES)}" for count in (*passed, dead))
+    print(f"| {name:<34} | {cells} | {'yes' if passes(target) else 'NO':<8} |")
+
+
 def accuracy(data: Path) -> None:
-    """Print the largest errors on synthesised and on real recordings."""
+    """Print the largest errors on synthesised and on real recordings, and what is let through."""
+    pairs = list(_pairs(data))
     print("| pair                               |  lag, ms | drift, sm/min | jump, ms | all told |")
     print("|---|---|---|---|---|")
+    for name, anchor, target, rate, given in pairs:
+        _errors(name, anchor, target, rate, **given)
+    heads = " | ".join(f"{ms:g} ms" for ms in LARGE_JUMPS_MS)
+    print(f"\n| let through: a jump of             | {heads} | a dead mic | itself |")
+    print("|---|---|---|---|---|---|")
+    for name, anchor, target, rate, given in pairs:
+        _lost(name, anchor, target, rate, **given)
+
+
+def _pairs(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray, int, dict[str, float]]]:
+    """Make the pairs: name, anchor, target, rate and the expected delay."""
     audio = render_session(session_spec(seed=3, duration_s=60.0))
     for name, samples in audio.mics.items():
         if name != "kick_in":
-            delay = audio.kick_delay_ms[name]
+            given = {"expected_delay_ms": audio.kick_delay_ms[name]}
             label = f"synthesised: kick_in to {name}"
-            anchor = audio.mics["kick_in"]
-            _errors(label, anchor, samples, audio.sample_rate, expected_delay_ms=delay)
+            yield label, audio.mics["kick_in"], samples, audio.sample_rate, given
     root = data / "mdb_drums" / "audio"
     for song, number in (("Rock", 1), ("Zeppelin", 2)):
         name = f"MusicDelta_{song}_RAW"
@@ -135,7 +174,8 @@ def accuracy(data: Path) -> None:
         mix = root / f"full_mix/MusicDelta_{song}_MIX.wav"
         if stem.is_file() and mix.is_file():
             drums, rate = read_audio(stem, mono=True)
-            _errors(f"MDB {song}: drums to full mix", drums, read_audio(mix, mono=True)[0], rate)
+            label = f"MDB {song}: drums to full mix"
+            yield label, drums, read_audio(mix, mono=True)[0], rate, {}
 
 
 def main() -> None:

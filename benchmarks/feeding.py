@@ -1,6 +1,6 @@
 """How much of the model's own speed is left when clips come from a store, by tier, in one run.
 
-    python benchmarks/feeding.py [--preset default] [--device auto] [--rounds 5] [--seconds 3]
+    python benchmarks/feeding.py [--preset all] [--device auto] [--budget 330]
 
 The yardstick is a training step of the CNN alone on ready-made log-mel tensors on the device. Then,
 each with the same step: batches from a store with the log-mel left out, with it, and with the
@@ -10,7 +10,11 @@ own that is dropped from the page cache before each measurement. Clips a core-se
 time used, workers' included: on a machine that others use as well they say more than clips/s.
 
 Every way has a process of its own, for its memory; they are measured in turn, round after round,
-each right after the yardstick, and a ratio is the median of the rounds'.
+two after each look at the yardstick, and a ratio is the median of the rounds'. Nothing that was
+made ready before a measurement counts: a store begins with an epoch and is measured over whole
+ones, and what a DataLoader has ready is thrown away. Presets share the time that `--budget` gives;
+each has as many rounds as fit, one at least. On an idle machine the table of docs/data.md comes
+out.
 """
 
 from __future__ import annotations
@@ -18,8 +22,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,41 +35,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-SPAN_S = 60
+from benchmarks.feeding_parts import cpu_s, cut, make, peak_mib
+
+PRESETS = ["default", "short", "fast"]
 RATES = ("clips_per_s", "clips_per_core_s")
 LOADER = "one WAV a clip, librosa"
-
-
-def make(folder: Path, minutes: int, clips: int, preset: str) -> None:
-    """Write recordings of noise, a store of them, a copy of it, and one WAV a clip."""
-    import soundfile
-
-    from training.checks.build_dataset import Options, run
-    from training.dataset.store import ClipStore
-    from training.loop.config import load_recipe
-
-    features = load_recipe(preset).features
-    rate = features.sample_rate
-    rng = np.random.default_rng(0)
-    lines = []
-    for session in range(minutes):
-        samples = rng.integers(-8000, 8000, rate * SPAN_S, dtype=np.int16)
-        soundfile.write(folder / f"s{session}.wav", samples, rate)
-        mine = clips // minutes + (session < clips % minutes)
-        for hit, onset in enumerate(np.sort(rng.uniform(0, SPAN_S - 0.01, mine))):
-            event = {"sample_id": f"s{session}-{hit}", "session_id": f"s{session}"}
-            event |= {"onset_time": float(onset), "components": [{"label": "kick"}]}
-            lines.append(json.dumps(event | {"audio_path": f"s{session}.wav"}))
-    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
-    out = folder / "store"
-    run(Options(events=folder / "events.jsonl", out=out, val_ratio=0, test_ratio=0))
-    shutil.copytree(out, folder / "cold")
-    split = ClipStore.open(out).split("train")
-    (folder / "clips").mkdir()
-    for row in range(len(split)):
-        rows = np.array([row])
-        clip = split.gather(rows, pre=features.read_before, length=features.read_samples)[0]
-        soundfile.write(folder / "clips" / f"{row}.wav", clip, rate)
+TIERS = ("device", "memory", "disk")
 
 
 class Way:
@@ -107,12 +80,16 @@ class Way:
         self.criterion = DrumLoss().to(self.device)
         shape = (self.batch, self.recipe.features.n_mels, self.recipe.features.frames)
         self.ready = torch.randn(shape, device=self.device)
-        self.stream = iter(self._batches())
+        self.way = self.given.way.partition("-")[0]
+        self.feed = self._feed() if self.way in TIERS else None
+        self.loader = self._loader() if self.way == "loader" else None
+        self.epoch = 0
+        self.stream = self._batches()
 
     def _batches(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Yield (audio or log-mel, targets) for ever."""
+        """Yield (audio or log-mel, targets): of one epoch from a store, else for ever."""
         torch, batch = self.torch, self.batch
-        if self.given.way == "model":
+        if self.way == "model":
             targets = {
                 "labels": (torch.rand(batch, 12) > 0.8).float().to(self.device),
                 "annotated": torch.ones(batch, 12, device=self.device),
@@ -121,28 +98,26 @@ class Way:
             }
             while True:
                 yield self.ready, targets
-        if self.given.way.startswith("loader"):
-            loader = self._loader()
-            while True:
-                yield from loader
-        feed = self._feed()
-        epoch = 0
-        while True:
-            yield from feed.batches(epoch)
-            epoch += 1
+        if self.loader is not None:
+            yield from self.loader
+        if self.feed is not None:
+            yield from self.feed.batches(self.epoch)
+            self.epoch += 1
 
     def _feed(self) -> Any:
         from training.dataset.samplers import Blocks, EpochSampler
         from training.dataset.store import ClipStore
-        from training.loop.feed import ClipFeed
+        from training.loop import feed
         from training.loop.placement import open_tiers
 
-        name = self.given.way.partition("-")[0]
-        folder = self.given.folder / ("cold" if name == "disk" else "store")
+        folder = self.given.folder / ("cold" if self.way == "disk" else "store")
         split = ClipStore.open(folder).split("train")
         blocks = Blocks(positions=split.onset) if "blocks" in self.given.way else None
-        (tier,), _ = open_tiers([split], self.device, wanted=name)
-        return ClipFeed(
+        (tier,), _ = open_tiers([split], self.device, wanted=self.way)
+        if self.device.type == "cpu":
+            # Few clips make an epoch here. Read at once, as of many, none would be read ahead.
+            feed.CHUNK_BYTES = 1 << 22
+        return feed.ClipFeed(
             split,
             self.recipe.features,
             batch_size=self.batch,
@@ -184,19 +159,24 @@ class Way:
                 return librosa.power_to_db(mel)[:, : features.frames].astype(np.float32), targets
 
         workers = int(self.given.way.partition("-")[2])
+        drawn = torch.utils.data.RandomSampler(Clips(), replacement=True, num_samples=10**7)
         return torch.utils.data.DataLoader(
             Clips(),
             batch_size=self.batch,
-            shuffle=True,
+            sampler=drawn,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
         )
 
-    def step(self) -> None:
-        """Make one training step."""
+    def step(self) -> bool:
+        """Make one training step; return False where an epoch is over."""
         torch = self.torch
-        inputs, targets = next(self.stream)
+        batch = next(self.stream, None)
+        if batch is None:
+            self.stream = self._batches()
+            return False
+        inputs, targets = batch
         inputs = inputs.to(self.device, non_blocking=True)
         targets = {k: v.to(self.device, non_blocking=True) for k, v in targets.items()}
         if self.augment is not None:
@@ -206,28 +186,38 @@ class Way:
             if self.given.stage in ("logmel", "augmented"):
                 outputs = self.model(inputs)
             else:
-                made = self.given.way == "model" or not self.given.way.startswith("loader")
-                outputs = self.model.cnn(self.ready[: len(inputs)] if made else inputs)
+                made = inputs if self.way == "loader" else self.ready[: len(inputs)]
+                outputs = self.model.cnn(made)
             loss = self.criterion(outputs, targets)["total"]
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.seen += len(inputs)
+        return True
 
-    def measure(self, seconds: float) -> dict[str, float]:
-        """Train for so long; return clips a second and the memory held at most, in MiB."""
-        if self.given.way.startswith("disk"):
+    def _begin(self) -> None:
+        """Throw away what is ready, and what of a file lies in the page cache."""
+        if self.way == "disk":
             file = os.open(self.given.folder / "cold" / "train.pcm", os.O_RDONLY)
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(file)
+        if self.loader is not None:
+            for _ in range(2 * self.loader.num_workers):
+                next(self.stream)
         self.seen = 0
         self._wait()
+
+    def measure(self, seconds: float) -> dict[str, float]:
+        """Train for so long; return clips a second and the memory held at most, in MiB."""
+        self._begin()
         started, used = time.perf_counter(), cpu_s()
-        while self.seen < 4 * self.batch or time.perf_counter() - started < seconds:
-            for _ in range(10 if self.device.type == "cuda" else 1):
-                self.step()
-            self._wait()
+        at_end = self.feed is None
+        while self.seen < 2 * self.batch or time.perf_counter() - started < seconds or not at_end:
+            more = self.step()
+            at_end = self.feed is None or not more
+            if self.device.type != "cuda" or self.seen % (10 * self.batch) == 0 or not more:
+                self._wait()
         took = time.perf_counter() - started
         on_gpu = 0.0
         if self.device.type == "cuda":
@@ -242,36 +232,6 @@ class Way:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             self.torch.cuda.synchronize(self.device)
-
-
-def children() -> list[Path]:
-    """Return the folders below /proc of this process's workers (Linux only)."""
-    try:
-        return [
-            Path("/proc") / p
-            for p in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        ]
-    except OSError:
-        return []
-
-
-def cpu_s() -> float:
-    """Return the CPU time that this process and its workers have used."""
-    ticks = [
-        sum(map(int, (child / "stat").read_text().rpartition(")")[2].split()[11:13]))
-        for child in children()
-    ]
-    return time.process_time() + sum(ticks) / os.sysconf("SC_CLK_TCK")
-
-
-def peak_mib() -> float:
-    """Return the most that this process and its workers have held, mapped files included."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    for child in children():
-        for line in (child / "status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                peak += int(line.split()[1]) / 1024
-    return peak
 
 
 def work(given: argparse.Namespace) -> None:
@@ -301,9 +261,11 @@ def ways(device: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-def compare(given: argparse.Namespace, folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Measure every way in turn, round after round."""
-    command = [sys.executable, __file__, "--folder", str(folder), "--preset", given.preset]
+def compare(
+    given: argparse.Namespace, folder: Path, preset: str, until: float
+) -> dict[str, list[dict[str, float]]]:
+    """Measure every way in turn, round after round, as long as another round ends in time."""
+    command = [sys.executable, __file__, "--folder", str(folder), "--preset", preset]
     command += ["--device", given.device, "--batch", str(given.batch)]
     command += ["--seconds", str(given.seconds)]
     processes: dict[str, subprocess.Popen[str]] = {}
@@ -334,16 +296,23 @@ def compare(given: argparse.Namespace, folder: Path) -> dict[str, list[dict[str,
                 env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},  # as the commands have it
                 start_new_session=True,
             )
+        for name in processes:
             heard(name)
         yardstick, *others = processes
-        for _ in range(given.rounds):
-            for name in others:
-                of, run = measured(yardstick), measured(name)
+        took = 0.0
+        while not results or time.monotonic() + took < until:
+            begun = time.monotonic()
+            for number, name in enumerate(others):
+                if number % 2 == 0:
+                    of = measured(yardstick)
+                run = measured(name)
                 for figure in RATES:
                     run[f"{figure}_ratio"] = run[figure] / of[figure]
                     of[f"{figure}_ratio"] = 1.0
-                results.setdefault(yardstick, []).append(of)
+                if number % 2 == 0:
+                    results.setdefault(yardstick, []).append(of)
                 results.setdefault(name, []).append(run)
+            took = time.monotonic() - begun
     finally:
         for process in processes.values():
             os.killpg(process.pid, signal.SIGKILL)  # its loader's workers too
@@ -367,13 +336,13 @@ def table(results: dict[str, list[dict[str, float]]], on_gpu: bool) -> Iterator[
 def main() -> None:
     """Make the data, measure, print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--preset", default="default", choices=["default", "short", "fast"])
+    parser.add_argument("--preset", default="all", choices=["all", *PRESETS])
     parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda"])
     parser.add_argument("--batch", type=int, default=0, help="clips a batch [the preset's]")
-    parser.add_argument("--minutes", type=int, default=20)
-    parser.add_argument("--clips", type=int, default=2000)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--minutes", type=int, help="of audio [10; on a GPU 60]")
+    parser.add_argument("--clips", type=int, help="of it, an epoch [192; on a GPU 20,000]")
+    parser.add_argument("--seconds", type=float, default=1.0, help="a measurement [1]")
+    parser.add_argument("--budget", type=float, default=330.0, help="seconds for all [330]")
     parser.add_argument("--way", help=argparse.SUPPRESS)
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -385,13 +354,20 @@ def main() -> None:
 
     if given.device == "auto":
         given.device = "cuda" if torch.cuda.is_available() else "cpu"
+    on_gpu = given.device == "cuda"
+    where = torch.cuda.get_device_name() if on_gpu else f"{len(os.sched_getaffinity(0))} CPU cores"
+    presets = PRESETS if given.preset == "all" else [given.preset]
+    begun = time.monotonic()
     with tempfile.TemporaryDirectory() as name:
-        make(Path(name), given.minutes, given.clips, given.preset)
-        results = compare(given, Path(name))
-    for line in table(results, given.device == "cuda"):
-        print(line)
-    where = torch.cuda.get_device_name() if given.device == "cuda" else f"{os.cpu_count()} cores"
-    print(f"preset {given.preset}, {where}, PyTorch {torch.__version__}, median of {given.rounds}")
+        minutes, clips = (60, 20_000) if on_gpu else (10, 192)
+        make(Path(name), given.minutes or minutes, given.clips or clips)
+        for number, preset in enumerate(presets, start=1):
+            cut(Path(name), preset)
+            until = begun + given.budget * number / len(presets)
+            results = compare(given, Path(name), preset, until)
+            rounds = len(results[next(reversed(results))])
+            print(f"{preset}: {where}, PyTorch {torch.__version__}, rounds: {rounds}")
+            print("\n".join(table(results, on_gpu)), flush=True)
 
 
 if __name__ == "__main__":

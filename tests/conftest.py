@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,11 +14,22 @@ from hypothesis import settings
 
 from training.cli import main
 
+# Tests are small and run side by side: one thread each is faster, and the same on every machine.
+# Commands that a test starts take it from the environment; what is loaded already is told below.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Machines are noisy: how long an example takes is no property of the code.
 settings.register_profile("drumgate", deadline=None)
 settings.load_profile("drumgate")
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Undo what an earlier test has set."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The three frames of a manifest made plainly in Python, as Arrow tables.
+"""The frames of a manifest made plainly in Python, as Arrow tables.
 
 The product makes them in SQL (`training.manifest.views`) and on Spark; these are what both must
 equal, and the third engine that the aggregates must run on unchanged:
@@ -7,6 +7,10 @@ equal, and the third engine that the aggregates must run on unchanged:
     one row an event;
 `components`
     one row a struck component ("hit"), with the columns of its event that figures group by;
+`hits`
+    the same rows in numbers;
+`takes`
+    one row a take (one track of one session), with the number that stands for it in `hits`;
 `techniques`
     one row an (event, technique) pair, a technique counted once an event.
 
@@ -29,17 +33,7 @@ if TYPE_CHECKING:
 
 # Columns of an event that are repeated beside each of its components and techniques, so that no
 # aggregate needs a join.
-_CARRIED_BY_COMPONENTS = (
-    "session_id",
-    "track_id",
-    "onset_s",
-    "source_set",
-    "is_synthetic",
-    "split",
-    "device",
-    "annotated_set",
-    "hits",
-)
+_CARRIED_BY_COMPONENTS = ("source_set", "is_synthetic", "split", "device", "annotated_set")
 _CARRIED_BY_TECHNIQUES = ("source_set", "is_synthetic", "split")
 
 
@@ -49,7 +43,7 @@ class EventTable:
 
     Attributes:
         events: `row` (position in the manifest, from 0), `sample_id`, `session_id`, `onset_s`,
-            `offset_s`, `track_id`, `drummer_id`, `kit_id`, `room_id`, `source_set`,
+            `track_id`, `drummer_id`, `kit_id`, `room_id`, `source_set`,
             `is_synthetic`, `audio_path`, `tempo_bpm`, `meter`, `bleed_level`, `mix_context`,
             `negative_example`, `lufs_i`, `peak_dbfs`, `device` ("vendor model"), `split`,
             `annotated_set` (the sorted annotated labels joined by `LABEL_SEPARATOR`), `hits`
@@ -57,11 +51,15 @@ class EventTable:
         components: `row`, `label`, `label_code` (a number that stands for the label inside this
             table), `velocity`, `dynamic_bucket`, `openness`, `openness_raw`,
             `instrument_variant`, and the columns of the event that figures group by.
+        hits: `row`, `take`, `onset_s`, `label_code`, `velocity`, `openness`, `hits`.
+        takes: `take`, `session_id`, `track` ("" where there is none); numbered in this order.
         techniques: `row`, `technique`, `source_set`, `is_synthetic`, `split`.
     """
 
     events: pa.Table
     components: pa.Table
+    hits: pa.Table
+    takes: pa.Table
     techniques: pa.Table
 
 
@@ -96,7 +94,6 @@ def _events(rows: Sequence[Event]) -> pa.Table:
             "sample_id": pa.array([event.sample_id for event in rows], pa.string()),
             "session_id": _text([event.session_id for event in rows]),
             "onset_s": _real([event.onset_time for event in rows]),
-            "offset_s": _real([event.offset_time for event in rows]),
             "track_id": _text([event.track_id for event in rows]),
             "drummer_id": _text([event.drummer_id for event in rows]),
             "kit_id": _text([event.kit_id for event in rows]),
@@ -143,6 +140,33 @@ def _components(rows: Sequence[Event], events: pa.Table) -> pa.Table:
     )
 
 
+def _takes(rows: Sequence[Event]) -> pa.Table:
+    names = sorted({(event.session_id, event.track_id or "") for event in rows})
+    return pa.table(
+        {
+            "take": pa.array(range(len(names)), pa.int64()),
+            "session_id": pa.array([session for session, _ in names], pa.string()),
+            "track": pa.array([track for _, track in names], pa.string()),
+        }
+    )
+
+
+def _hits(rows: Sequence[Event], components: pa.Table, takes: pa.Table) -> pa.Table:
+    names = zip(takes["session_id"].to_pylist(), takes["track"].to_pylist(), strict=True)
+    number = {name: take for take, name in enumerate(names)}
+    struck = [rows[row] for row in components["row"].to_pylist()]
+    taken = [number[event.session_id, event.track_id or ""] for event in struck]
+    return pa.table(
+        {
+            "row": components["row"],
+            "take": pa.array(taken, pa.int64()),
+            "onset_s": _real([event.onset_time for event in struck]),
+            **{name: components[name] for name in ("label_code", "velocity", "openness")},
+            "hits": pa.array([len(event.components) for event in struck], pa.int64()),
+        }
+    )
+
+
 def _techniques(rows: Sequence[Event], events: pa.Table) -> pa.Table:
     # dict.fromkeys: a technique written twice on one event is still one event that has it.
     pairs = [
@@ -164,11 +188,15 @@ def _techniques(rows: Sequence[Event], events: pa.Table) -> pa.Table:
 def event_table(rows: Sequence[Event]) -> EventTable:
     """Put validated events into columns.
 
-    An empty sequence gives three tables without rows and with every column.
+    An empty sequence gives tables without rows and with every column.
     """
     events = _events(rows)
+    components = _components(rows, events)
+    takes = _takes(rows)
     return EventTable(
         events=events,
-        components=_components(rows, events),
+        components=components,
+        hits=_hits(rows, components, takes),
+        takes=takes,
         techniques=_techniques(rows, events),
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.metrics import alignment
-from training.metrics.alignment import AlignmentConfig, PairLag, measure_pair, rough_offset_ms
+from training.metrics.alignment import AlignmentConfig, PairLag, measure_pair, rough_lag_ms
 from training.metrics.alignment_trend import Trend, fit_trend
 
 LAG_MS = 0.02
@@ -247,11 +247,11 @@ def test_a_lag_at_or_past_the_end_of_the_search_is_not_reported_wrong(
 def test_a_rough_offset_helps_where_the_search_ends(pair: tuple[np.ndarray, np.ndarray]) -> None:
     late = np.pad(pair[1], (RATE // 2, 0))
     nothing_measured(measure_pair(pair[0], late, RATE))
-    assert rough_offset_ms(pair[0], late, RATE) == pytest.approx(504, abs=10)
+    assert rough_lag_ms(pair[0], late, RATE) == pytest.approx(504, abs=10)
     silence = np.zeros(RATE, np.float32)
-    assert rough_offset_ms(silence, silence, RATE) is None
+    assert rough_lag_ms(silence, silence, RATE) is None
     noise = np.random.default_rng(0).standard_normal(RATE)
-    assert rough_offset_ms(pair[0], noise, RATE) is None
+    assert rough_lag_ms(pair[0], noise, RATE) is None
 
 
 def test_thinning_bounds_the_work(pair: tuple[np.ndarray, np.ndarray], clean: PairLag) -> None:
@@ -316,3 +316,63 @@ def test_what_is_too_weak_is_not_measured(
     found = measure_pair(*pair, RATE, config=AlignmentConfig(**strict))
     nothing_measured(found)
     assert said in found.reason
+
+
+@pytest.fixture(scope="module")
+def minute() -> tuple[np.ndarray, np.ndarray]:
+    return two_mics(seconds=60.0)
+
+
+# What is done to the target, and what is then found lost: when, and by how much it moved there.
+LOST = {
+    "a jump beyond the search range": (lambda x: jumping(x, 54.0, -1323), 54.0, -30.0),
+    "most of it lies after the jump": (lambda x: jumping(x, 12.0, -1323), 12.0, -30.0),
+    "a jump too large to be found": (lambda x: jumping(x, 54.0, 4410), 54.0, None),
+    "a jump just before the end": (lambda x: jumping(x, 57.0, 88), 57.0, 88 / 44.1),
+    "a cable pulled": (lambda x: np.where(np.arange(len(x)) < 45 * RATE, x, 0.0), 45.0, None),
+    "inverted besides": (lambda x: -jumping(x, 54.0, -1323), 54.0, -30.0),
+    "drifting besides": (lambda x: jumping(drifting(x, 20.0), 54.0, -1323), 54.0, -30.0),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+def test_hits_that_support_nothing_are_found(
+    minute: tuple[np.ndarray, np.ndarray], name: str
+) -> None:
+    change, at_s, step_ms = LOST[name]
+    changed = change(minute[1]).astype(np.float32)
+    found = measure_pair(minute[0], changed, RATE, expected_delay_ms=4.0)
+    assert found.measured
+    (stretch,) = found.lost
+    assert stretch.start_s == pytest.approx(at_s, abs=1.2)
+    assert stretch.stop_s > 58.0
+    assert stretch.at_end
+    if step_ms is None:
+        assert stretch.step_ms is None
+    else:
+        assert stretch.step_ms == pytest.approx(step_ms, abs=5 * LAG_MS)
+
+
+def test_a_stretch_in_the_middle_is_no_end(minute: tuple[np.ndarray, np.ndarray]) -> None:
+    anchor, target = minute
+    there_and_back = measure_pair(anchor, jumping(jumping(target, 20.0, 88), 24.0, -88), RATE)
+    (stretch,) = there_and_back.lost
+    assert not stretch.at_end
+    assert stretch.step_ms == pytest.approx(88 / 44.1, abs=LAG_MS)
+    assert 19.0 < stretch.start_s < stretch.stop_s < 25.0
+    silent = target.copy()
+    silent[20 * RATE : 40 * RATE] = 0.0
+    (stretch,) = measure_pair(anchor, silent, RATE).lost
+    assert (stretch.step_ms, stretch.at_end) == (None, False)
+    assert (stretch.start_s, stretch.stop_s) == pytest.approx((20.0, 40.0), abs=1.2)
+    # What is lost once cannot hide what is lost again.
+    silent[54 * RATE :] = 0.0
+    assert [each.at_end for each in measure_pair(anchor, silent, RATE).lost] == [False, True]
+
+
+def test_nothing_is_lost_of_a_clean_recording(minute: tuple[np.ndarray, np.ndarray]) -> None:
+    for seed in range(3):
+        found = measure_pair(*two_mics(seconds=30.0, seed=seed, bleed=0.25, noise=3e-3), RATE)
+        assert found.lost == (), seed
+    assert measure_pair(minute[0], drifting(minute[1], 100.0), RATE).lost == ()
+    assert measure_pair(minute[0], jumping(minute[1], 30.0, 132), RATE).lost == ()

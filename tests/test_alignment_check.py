@@ -102,6 +102,52 @@ def test_each_gate_is_seen_failing(
     assert report.blocks
 
 
+@pytest.mark.parametrize(
+    ("change", "status", "said"),
+    [
+        (lambda x: jumping(x, 24.1, -1323), "fail", "fit -30.000 ms beside the lag of the others"),
+        (lambda x: jumping(x, 27.6, -1323), "fail", "the 3 hits from"),
+        (lambda x: jumping(x, 20.1, 4410), "not_measured", "are not found"),
+        (lambda x: jumping(x, 27.3, 88), "fail", "fit +1.99"),
+        (lambda x: np.where(np.arange(len(x)) < 20 * RATE, x, 0.0), "not_measured", "not found"),
+    ],
+)
+def test_a_lag_that_a_part_alone_supports_does_not_pass(
+    tmp_path: Path,
+    pair: tuple[np.ndarray, np.ndarray],
+    change: Callable[[np.ndarray], np.ndarray],
+    status: str,
+    said: str,
+) -> None:
+    report = check(tmp_path, pair[0], change(pair[1]))
+    found = statuses(report)
+    assert found.pop("max_jump_ms") == status
+    assert set(found.values()) == {"pass"}
+    verdict = next(each for each in report.verdicts if "max_jump_ms" in each.name)
+    assert said in verdict.detail
+    assert report.blocks
+    if status == "not_measured":
+        assert "Listen to the mic from" in verdict.fix
+    (row,) = report.metrics["pairs"]
+    assert set(row["lost"][0]) == {"start_s", "stop_s", "hits", "step_ms", "at_end"}
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_a_short_stretch_elsewhere_and_ends_without_hits_are_named(
+    tmp_path: Path, pair: tuple[np.ndarray, np.ndarray]
+) -> None:
+    anchor, target = pair
+    report = check(tmp_path, anchor, jumping(jumping(target, 10.1, 88), 12.6, -88))
+    assert not report.blocks
+    assert any("another drum, or a jump too short to judge" in text for text in report.warnings)
+    quiet = np.zeros(40 * RATE, dtype=np.float32)
+    late = check(tmp_path, np.concatenate([quiet, anchor]), np.concatenate([quiet, target]))
+    assert not late.blocks
+    assert any("no hit to compare from 0.0 to 40." in text for text in late.warnings)
+    same = check(tmp_path, anchor, anchor)
+    assert "s1: far: the same file as the anchor near" in same.warnings
+
+
 def test_inverted_polarity_warns(tmp_path: Path, pair: tuple[np.ndarray, np.ndarray]) -> None:
     report = check(tmp_path, pair[0], -pair[1])
     assert statuses(report)["polarity_inverted"] == "warn"

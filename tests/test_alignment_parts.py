@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 from training.metrics.alignment import AlignmentConfig
 from training.metrics.alignment_channel import inspect_channel
 from training.metrics.alignment_gcc import best_path_through, chance_sigma, highest_peak
+from training.metrics.alignment_lost import EXPECTED, long_runs
 from training.metrics.alignment_trend import fit_trend, median_interval, segment_slope
 from training.metrics.alignment_windows import Grid, find_onsets, thin
 
@@ -225,3 +226,40 @@ def test_a_loud_low_note_is_not_clipped() -> None:
 def test_noise_larger_than_the_smallest_jump_is_no_jump(seed: int) -> None:
     lags = 0.15 * np.random.default_rng(seed).standard_normal(200)
     assert fit_trend(np.arange(200.0), lags, CONFIG).jumps == ()
+
+
+def test_runs_too_long_for_chance_by_hand() -> None:
+    """Of 20 hits, a run of r is expected 20 q^r times, q = (lost elsewhere + 1) / (20 - r + 2)."""
+    clean = np.ones(20, dtype=bool)
+    assert long_runs(clean) == []
+    assert long_runs(~clean) == [], "there is no lag to lose"
+    assert long_runs(np.zeros(0, dtype=bool)) == []
+    for length, found in ((1, False), (2, False), (3, True)):  # 20/20², 20/19³ = 0.003
+        lost = clean.copy()
+        lost[-length:] = False
+        assert long_runs(lost) == ([(20 - length, 20)] if found else [])
+    # Three other losses: q = 4/19 for a run of 3, 20 q³ = 0.19; 4/16 for one of 6, 20 q⁶ = 0.005.
+    for length, found in ((3, False), (6, True)):
+        lost = clean.copy()
+        lost[[0, 4, 8]] = False
+        lost[20 - length :] = False
+        assert long_runs(lost) == ([(20 - length, 20)] if found else [])
+
+
+def test_chance_makes_few_long_runs() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.02, 0.1, 0.5):
+        alarms = sum(len(long_runs(rng.random(100) >= share)) for _ in range(2000))
+        assert alarms <= 2000 / EXPECTED * 1.5
+
+
+@given(st.lists(st.booleans(), max_size=60))
+def test_long_runs_are_lost_and_as_long_as_they_can_be(supported: list[bool]) -> None:
+    hits = np.array(supported, dtype=bool)
+    found = long_runs(hits)
+    for start, stop in found:
+        assert not hits[start:stop].any()
+        assert start == 0 or hits[start - 1]
+        assert stop == len(hits) or hits[stop]
+    mirrored = [(len(hits) - stop, len(hits) - start) for start, stop in reversed(found)]
+    assert long_runs(hits[::-1]) == mirrored

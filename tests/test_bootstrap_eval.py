@@ -84,6 +84,7 @@ def test_too_few_sessions_are_undecidable(judge: Any) -> None:
     found = verdict(judge(*records(3, wrong_every=7)), "min_macro_f1")
     assert found.status is Status.NOT_MEASURED
     assert "undecidable: about" in found.detail
+    assert found.fix.startswith("About 2 more sessions needed in the test set to tell on which")
     assert "more sessions needed (3 clusters, an interval needs 5)" in found.detail
 
 
@@ -173,7 +174,8 @@ def test_any_text_field_clusters_and_stratifies(judge: Any) -> None:
     assert stratified["macro_f1"]["point_estimate"] == plain["macro_f1"]["point_estimate"]
     # One session a stratum leaves nothing to draw.
     alone = judge(truth, predictions, stratify_field="session_id").metrics["macro_f1"]
-    assert alone["ci_lower"] == alone["ci_upper"] == alone["point_estimate"]
+    assert alone["ci_lower"] is alone["ci_upper"] is None
+    assert alone["reason"] == "10 clusters in 10 strata, an interval needs 14"
     truth[0]["source_set"] = "b"
     with pytest.raises(InputError, match="source_set: differs within one cluster"):
         judge(truth, predictions, stratify_field="source_set")
@@ -205,6 +207,62 @@ def test_a_drop_within_the_interval_warns(judge: Any) -> None:
     report = judge(truth, bad, good, min_macro_f1=0.1)
     assert verdict(report, "max_macro_f1_drop").status is Status.PASS
     assert any("max_macro_f1_drop passes on the bound" in text for text in report.warnings)
+
+
+def test_a_baseline_that_says_too_little_cannot_flatter_the_candidate(judge: Any) -> None:
+    truth, good = records(wrong_every=37)
+    _, bad = records(wrong_every=7)
+    report = judge(truth, bad, good[::2], min_macro_f1=0.5)
+    found = verdict(report, "max_macro_f1_drop")
+    assert found.status is Status.NOT_MEASURED
+    assert (found.observed, found.ci) == (None, None)
+    assert found.detail == "100 clips have no prediction from the baseline"
+    assert any("have no prediction in " in text for text in report.warnings)
+    assert all(
+        " and count as missed" in text for text in report.warnings if "no prediction" in text
+    )
+
+
+def test_a_file_compared_with_itself_is_named(judge: Any) -> None:
+    truth, good = records(wrong_every=37)
+    assert any("compared with itself" in w for w in judge(truth, good, good).warnings)
+    assert not any("with itself" in w for w in judge(truth, good, good[::-1]).warnings)
+
+
+def test_what_can_only_be_right_is_not_measured(judge: Any) -> None:
+    truth, predictions = records()
+    for row in truth:
+        row["labels"] = ["kick"]
+    for row in predictions:
+        row["scores"] = {"kick": 0.9}
+    found = verdict(judge(truth, predictions), "min_macro_f1")
+    assert found.status is Status.NOT_MEASURED
+    assert "a false alarm could not show" in found.detail
+    truth[0]["labels"] = []
+    assert verdict(judge(truth, predictions), "min_macro_f1").status is Status.PASS
+    truth[0]["weight"] = 0.0
+    assert verdict(judge(truth, predictions), "min_macro_f1").status is Status.NOT_MEASURED
+
+
+def test_alarms_of_classes_that_are_never_there_are_named(judge: Any) -> None:
+    truth, predictions = records()
+    for row in predictions[:3]:
+        row["scores"]["crash"] = 0.5
+    report = judge(truth, predictions)
+    assert report.metrics["macro_f1"]["point_estimate"] == 1.0
+    assert (
+        "predicted without any reference event, which the macro figures leave out: crash (3)"
+        in report.warnings
+    )
+
+
+def test_what_to_do_about_an_undecided_gate_names_the_sessions(judge: Any) -> None:
+    truth, predictions = records(wrong_every=9)
+    found = verdict(judge(truth, predictions, min_macro_f1=0.88), "min_macro_f1")
+    assert found.status is Status.FAIL
+    assert found.detail.startswith("undecidable: about ")
+    said = found.detail.partition("about ")[2].partition(" needed")[0]
+    assert found.fix.startswith(f"About {said} needed in the test set")
 
 
 def with_openness(truth: Rows, predictions: Rows, error: float) -> tuple[Rows, Rows]:

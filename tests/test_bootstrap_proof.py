@@ -12,7 +12,7 @@ from test_bootstrap import make_clips, points, take
 from training.metrics import calibration_scores, resampling
 from training.metrics.bootstrap import METRICS, bootstrap
 from training.metrics.ranking import running_sum
-from training.metrics.resampling import Resampling, draw_clusters
+from training.metrics.resampling import Resampling, draw_clusters, interval, p_value, summarise
 from training.metrics.scores import Clips, compact
 
 MANY = 4_096
@@ -158,3 +158,109 @@ def test_spearman_of_a_constant_side_is_undefined() -> None:
     assert points(flat)["velocity_spearman"] is None
     same = Clips(**(arrays | {"velocity_pred": clips.velocity}))
     assert points(same)["velocity_spearman"] == pytest.approx(1.0, abs=1e-12)
+
+
+def means(rng: np.random.Generator, trials: int, strata: np.ndarray, iterations: int) -> np.ndarray:
+    """Means of clusters drawn from a standard normal, and the means of their resamples."""
+    n = len(strata)
+    drawn = np.concatenate(
+        list(draw_clusters(n, Resampling(iterations=iterations, seed=3), strata))
+    )
+    values = rng.standard_normal((trials, n))
+    return np.column_stack([values.mean(axis=1), values @ drawn.T / n])
+
+
+@pytest.mark.parametrize("n_clusters", [5, 8, 15])
+def test_the_paired_test_alarms_as_often_as_it_says(n_clusters: int) -> None:
+    """Differences of nothing but noise: one in twenty may be below 0.05, hardly more."""
+    n, trials = n_clusters, 2000
+    figures = means(np.random.default_rng(0), trials, np.zeros(n, dtype=int), 800)
+    how = Resampling(iterations=800)
+    found = [summarise(row[0], row[1:], None, n, how, paired=True) for row in figures]
+    alarms = np.mean([each.p_value < 0.05 for each in found])
+    assert alarms <= 0.065
+    assert n < 8 or alarms >= 0.03
+    # What the percentiles alone would say, too sure of so few clusters.
+    plain = Resampling(iterations=800, method="percentile")
+    naive = [p_value(row[0], row[1:], None, n, plain) < 0.05 for row in figures]
+    assert np.mean(naive) > 1.2 * max(alarms, 0.05)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    shift=st.floats(-0.6, 0.6),
+    method=st.sampled_from(["expanded", "percentile", "bca"]),
+    strata=st.sampled_from([1, 2, 4]),
+)
+def test_a_p_value_is_where_the_interval_touches_zero(
+    seed: int, shift: float, method: str, strata: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    data = shift + rng.gamma(2.0, size=12) - 2.0
+    resamples = data[rng.integers(12, size=(4000, 12))].mean(axis=1)
+    jackknife = (data.sum() - data) / 11
+
+    def bounds(confidence: float) -> tuple[float, float]:
+        how = Resampling(iterations=4000, confidence=confidence, method=method)
+        return interval(data.mean(), resamples, jackknife, 12, how, n_strata=strata)
+
+    how = Resampling(iterations=4000, method=method)
+    p = p_value(data.mean(), resamples, jackknife, 12, how, n_strata=strata)
+    if 0.05 < p < 0.95:  # deeper in the tails the grain of the resamples shows
+        low, high = bounds(1.0 - 0.85 * p)
+        assert low <= 0.0 <= high
+        low, high = bounds(1.0 - min(1.15 * p, 0.999))
+        assert not low <= 0.0 <= high
+    elif p < 0.04:
+        low, high = bounds(0.95)
+        assert not low <= 0.0 <= high
+
+
+@pytest.mark.parametrize("method", ["expanded", "percentile", "bca"])
+@pytest.mark.parametrize("sign", [-1.0, 1.0])
+def test_a_difference_beyond_all_resamples_has_a_p_value(method: str, sign: float) -> None:
+    resamples = sign * np.linspace(0.5, 1.5, 999)
+    jackknife = sign * np.linspace(0.9, 1.1, 12) ** 3
+    how = Resampling(iterations=999, method=method)
+    assert 0.0 <= p_value(sign, resamples, jackknife, 12, how) < 0.02
+
+
+def test_strata_of_few_clusters_get_the_width_that_they_lose() -> None:
+    """Of two clusters a stratum, half of the variance is lost in the resamples."""
+    how = Resampling(iterations=1)
+    spread = np.sqrt(0.5)
+    resamples = scipy.stats.norm.ppf((np.arange(1_000_000) + 0.5) / 1_000_000) * spread
+    low, high = interval(0.0, resamples, None, 8, how, n_strata=4)
+    expected = scipy.stats.t.ppf(0.975, 4)
+    assert (low, high) == pytest.approx((-expected, expected), abs=2e-3)
+
+
+@pytest.mark.parametrize(("n_strata", "size"), [(15, 2), (5, 3), (2, 10)])
+def test_intervals_of_strata_hold_the_truth(n_strata: int, size: int) -> None:
+    strata = np.repeat(np.arange(n_strata), size)
+    n = len(strata)
+    figures = means(np.random.default_rng(1), 1500, strata, 800)
+    how = Resampling(iterations=800, min_clusters=2)
+    inside = {}
+    for said in (1, n_strata):
+        found = [
+            summarise(row[0], row[1:], None, n, how, paired=False, n_strata=said) for row in figures
+        ]
+        inside[said] = np.mean([each.lower <= 0.0 <= each.upper for each in found])
+    assert 0.925 <= inside[n_strata] <= 0.975
+    assert inside[1] < inside[n_strata]
+
+
+def test_strata_of_one_cluster_leave_nothing_to_draw() -> None:
+    clips = make_clips(2)
+    cluster = np.arange(len(clips)) % 10
+    found = {
+        name: bootstrap(
+            clips, cluster, settings=Resampling(iterations=50), strata=strata, metrics=("macro_f1",)
+        ).overall["macro_f1"]
+        for name, strata in (("each", np.arange(10)), ("pairs", np.arange(10) // 2))
+    }
+    assert found["each"].lower is None
+    assert found["each"].reason == "10 clusters in 10 strata, an interval needs 14"
+    assert found["pairs"].lower is not None

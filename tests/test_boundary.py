@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
@@ -106,8 +107,16 @@ def test_the_interval_equals_scipy_over_sessions_within_monte_carlo_error() -> N
         tp = grouped.tp[index].sum(axis=-2)
         return (tp / grouped.n_ref[index].sum(axis=-2)).mean(axis=-1)
 
+    # The expanded interval is the percentile interval of a confidence further out.
+    tail = scipy.stats.norm.cdf(scipy.stats.t.ppf(0.025, 24) * np.sqrt(25 / 24))
     theirs = bootstrap(
-        (np.arange(25),), statistic, n_resamples=20_000, method="percentile", rng=2, vectorized=True
+        (np.arange(25),),
+        statistic,
+        n_resamples=20_000,
+        method="percentile",
+        confidence_level=1.0 - 2.0 * tail,
+        rng=2,
+        vectorized=True,
     ).confidence_interval
     assert ours.lower == pytest.approx(theirs.low, abs=0.004)
     assert ours.upper == pytest.approx(theirs.high, abs=0.004)
@@ -138,15 +147,36 @@ def test_one_session_gives_no_interval_and_absent_classes_are_counted() -> None:
     counts = cl.clip_counts([[1, 0], [1, 0]], [[1, 0], [0, 0]])
     alone = boundary.session_interval(counts, [0, 0])
     assert (alone.lower, alone.upper, alone.n_sessions) == (None, None, 1)
-    assert "at least 2 sessions" in alone.reason
+    assert "at least 5 sessions" in alone.reason
+    few = boundary.session_interval(
+        cl.clip_counts(np.ones((9, 1)), np.ones((9, 1))), np.arange(9) % 4
+    )
+    assert (few.lower, few.n_sessions) == (None, 4)
     rare = cl.clip_counts([[1, 1], [1, 0], [0, 0]], [[1, 1], [1, 0], [0, 0]])
-    interval = boundary.session_interval(rare, [0, 1, 2], iterations=500)
+    interval = boundary.session_interval(rare, [0, 1, 2], iterations=500, min_sessions=2)
     # the second class lives in session 0 only, which a draw of 3 misses with (2/3)^3 = 0.30
     assert 100 < interval.resamples_without_a_class < 200
     # a draw of session 2 alone, (1/3)^3 = 0.037, holds no event
     assert 5 < interval.resamples_undefined < 40
     silent = cl.clip_counts(np.zeros((4, 1)), np.ones((4, 1)))
-    assert "no resample" in boundary.session_interval(silent, [0, 1, 2, 3]).reason
+    assert boundary.session_interval(silent, [0, 1, 2, 3]).n_sessions == 0
+    assert "hold no reference event" in interval.reason, "one in thirty of the resamples"
+
+
+def test_intervals_of_few_sessions_hold_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    truth = 0.85
+    inside = 0
+    for seed in range(300):
+        right = rng.random((8, 40)) < np.clip(rng.normal(truth, 0.08, (8, 1)), 0.0, 1.0)
+        counts = cl.clip_counts(np.ones((320, 1)), right.reshape(-1, 1))
+        found = boundary.session_interval(
+            counts, np.repeat(np.arange(8), 40), iterations=300, seed=seed
+        )
+        assert found.lower is not None
+        assert found.upper is not None
+        inside += found.lower <= truth <= found.upper
+    assert inside >= 0.91 * 300
 
 
 def test_blocks_of_draws_do_not_change_the_interval(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import soundfile
 from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_boundary_tools import event, events, pack, read, write
+from jsonl import read, write
+from test_boundary_tools import event, events, pack
 
 from training.checks import boundary, boundary_pack, boundary_parity, predict
 from training.checks.boundary_input import BoundaryTruth

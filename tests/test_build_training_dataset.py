@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import ROOT
+from jsonl import read as rows
+from jsonl import write
 
 from training.checks.build_dataset import Options, run
 from training.dataset.store import ClipStore
@@ -46,15 +48,6 @@ def dataset(
                 row[name] = value(session) if callable(value) else value
             lines.append({name: value for name, value in row.items() if value is not None})
     return write(folder / "events.jsonl", lines)
-
-
-def write(path: Path, lines: list[dict[str, object]]) -> Path:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return path
-
-
-def rows(path: Path) -> list[dict[str, object]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def built(path: Path, out: Path, **fields: object) -> ClipStore:
@@ -465,3 +458,16 @@ def test_mdb_drums_builds_and_verifies(shared_data, tmp_path, drumgate):
     split = store.split("train")
     clips = split.gather(np.arange(len(split)), pre=1102, length=25_400)
     assert (np.abs(clips).max(axis=1) > 0).mean() > 0.99
+
+
+def test_the_command_says_what_each_split_holds(tmp_path, drumgate):
+    events = dataset(tmp_path / "audio")
+    build = ("build-training-dataset", events, tmp_path / "store", "--sample-rate", RATE)
+    result = drumgate(*build, "--val-ratio", 0.25, "--test-ratio", 0, "--split-by", "session")
+    assert result.exit_code == 0, result.stderr
+    store = ClipStore.open(tmp_path / "store")
+    first, train, val = result.stdout.splitlines()[:3]
+    assert first == f"{tmp_path / 'store'}: {store.metadata['content_sha256'][:12]}"
+    assert train.split() == ["train", "24", "events", "6", "sessions", "0.1", "min"]
+    assert val.split() == ["val", "8", "events", "2", "sessions", "0.0", "min"]
+    assert "events" not in drumgate(*build, "--verify-only").stdout

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from jsonl import write
 
 from training.checks import bootstrap, boundary
 from training.checks.calibrate import Options, run
@@ -49,11 +50,6 @@ def records(
                 }
             )
     return truth, predictions
-
-
-def write(path: Path, rows: Rows) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 @pytest.fixture
@@ -168,6 +164,7 @@ def test_without_sessions_nothing_is_judged(judge: Any, tmp_path: Path) -> None:
     assert statuses(report) == {
         "max_ece": Status.NOT_MEASURED,
         "max_brier": Status.NOT_MEASURED,
+        "min_brier_skill": Status.NOT_MEASURED,
     }
     assert "3 of 320 clips have no session_id" in report.verdicts[0].detail
     assert json.loads((tmp_path / "c.json").read_text())["status"] == "not_measured"
@@ -256,11 +253,80 @@ def test_keep_changes_no_decision(judge: Any) -> None:
 def test_a_fit_that_does_harm_is_warned_of(judge: Any) -> None:
     # Scores as they should be, and too few clips to find that out.
     truth, predictions = records(3, per=16, sharp=4.0, bias=0.0, seed=5)
-    report = judge(truth, predictions, min_examples=5)
+    asked = {"method": "platt", "objective": "f1"}
+    report = judge(truth, predictions, min_examples=5, **asked)
     figures = report.metrics["figures"]
     assert figures["after_cross_fitted"]["nll"] > figures["before"]["nll"]
     assert any("makes the scores worse" in text for text in report.warnings)
-    assert not any("makes the scores worse" in text for text in judge(*records(20)).warnings)
+    better = judge(*records(20), **asked)
+    assert not any("makes the scores worse" in text for text in better.warnings)
+
+
+def test_the_method_is_that_which_does_best_on_sessions_left_out(judge: Any) -> None:
+    # Right as they are; all sharpened alike; and biased apart, which one number cannot mend.
+    right = judge(*records(6, sharp=4.0, bias=0.0)).metrics
+    sharpened = judge(*records(6, sharp=10.0, bias=0.0)).metrics
+    truth, predictions = records(14, sharp=4.0, bias=3.0)
+    for row in predictions:
+        odds = float(logit(np.array([row["scores"]["snare"]]))[0]) - 6.0
+        row["scores"]["snare"] = round(float(1 / (1 + np.exp(-odds))), 6)
+    apart = judge(truth, predictions).metrics
+    assert right["method"] in ("none", "temperature")
+    assert sharpened["method"] == "temperature"
+    assert apart["method"] == "platt"
+    for metrics in (right, sharpened, apart):
+        losses = {name: row["nll"] for name, row in metrics["methods_cross_fitted"].items()}
+        assert losses[metrics["method"]] == min(losses.values())
+        assert metrics["figures"]["after_cross_fitted"]["nll"] == min(losses.values())
+        assert metrics["chosen_because"]["method"] == "the smallest NLL on sessions left out"
+    assert judge(*records(6), method="platt").metrics["chosen_because"].keys() == {"objective"}
+
+
+def test_thresholds_are_chosen_where_there_are_sessions_enough(judge: Any, tmp_path: Path) -> None:
+    few = judge(*records(14), output=tmp_path / "few.json").metrics
+    assert few["objective"] == "keep"
+    assert few["chosen_because"]["objective"] == "fewer than 15 sessions"
+    figures = few["figures"]
+    assert figures["after_cross_fitted"]["macro_f1"] == figures["before"]["macro_f1"]
+    many = judge(*records(15), output=tmp_path / "many.json").metrics
+    assert many["objective"] == "f1"
+    assert many["figures"]["after_cross_fitted"]["macro_f1"] > many["figures"]["before"]["macro_f1"]
+    for name, metrics in (("few", few), ("many", many)):
+        written = json.loads((tmp_path / f"{name}.json").read_text())
+        assert written["method"] == metrics["method"]
+        assert written["objective"]["objective"] == metrics["objective"]
+    right = judge(*records(15, sharp=4.0, bias=0.0)).metrics
+    after, before = (right["figures"][x]["macro_f1"] for x in ("after_cross_fitted", "before"))
+    assert after >= before, "thresholds that hold on no other session are not taken"
+
+
+def test_without_sessions_to_leave_out_nothing_is_changed(judge: Any, tmp_path: Path) -> None:
+    truth, predictions = records(1)
+    metrics = judge(truth, predictions, output=tmp_path / "c.json").metrics
+    assert (metrics["method"], metrics["objective"]) == ("none", "keep")
+    assert set(metrics["chosen_because"].values()) == {"no session to leave out"}
+    for each in json.loads((tmp_path / "c.json").read_text())["classes"].values():
+        assert (each["slope"], each["intercept"], each["threshold"]) == (1.0, 0.0, 0.5)
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_scores_that_say_nothing_do_not_pass_for_calibrated(judge: Any, split: str) -> None:
+    """Where most clips are negative, the share of each class has a small ECE and Brier score."""
+    rng = np.random.default_rng(0)
+    truth, predictions = records(20)
+    for row in truth:
+        row["labels"] = row["labels"] if rng.random() < 0.1 else []
+    for row in predictions:
+        row["scores"] = dict.fromkeys(LABELS, 0.032)
+    found = statuses(judge(truth, predictions, split=split))
+    assert found["max_ece"] is found["max_brier"] is Status.PASS
+    assert found["min_brier_skill"] is Status.FAIL
+    for row in truth:
+        row["labels"] = []
+    never = judge(truth, predictions, split=split)
+    assert statuses(never)["min_brier_skill"] is Status.NOT_MEASURED
+    honest = judge(*records(20, sharp=4.0, bias=0.0), split=split)
+    assert statuses(honest)["min_brier_skill"] is Status.PASS
 
 
 def test_what_makes_no_sense_is_refused(judge: Any, tmp_path: Path) -> None:

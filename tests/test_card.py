@@ -26,11 +26,6 @@ from training.model.cnn import DrumClassifier, ModelConfig
 NAMES = clip_makers.NAMES
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def val_split(n: int = 60, sessions: int = 6) -> Any:
     made = clip_makers.split(n, seed=1, name="val")
     return replace(made, session_ids=[f"s{row % sessions}" for row in range(n)])

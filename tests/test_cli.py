@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -155,7 +158,104 @@ def test_numbers_must_be_finite(drumgate: Callable[..., Result]) -> None:
     assert "not a finite number" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("algin-qc", "'align-qc'?"),
+        ("align_qc", "'align-qc'?"),
+        ("no-such-thing-at-all", "at-all'.\n"),
+    ],
+)
+def test_an_unknown_tool_is_answered_with_the_nearest(
+    typed: str, said: str, drumgate: Callable[..., Result]
+) -> None:
+    result = drumgate(typed)
+    assert result.exit_code == 2
+    assert result.stderr.endswith(f"{said}\n" if said.endswith("?") else said)
+
+
 def test_bad_usage() -> None:
     assert ending(None, "--bogus").exit_code == 2
     assert CliRunner().invoke(main, ["no-such-tool"]).exit_code == 2
     assert CliRunner().invoke(main, ["--version"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("drumgate al", "plain,align-qc"),
+        ("drumgate openset-eval --method max_l", "plain,max_logit"),
+        ("drumgate align-qc --manifest ", "file,"),
+        ("drumgate dataset-health --events ", "file,"),
+        ("drumgate summarize-manifest ", "file,"),
+        ("drumgate no-such-tool --m", ""),
+    ],
+)
+def test_a_shell_completes_what_is_typed(words: str, said: str) -> None:
+    typed = {"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = CliRunner(env={**typed, "_DRUMGATE_COMPLETE": "bash_complete"}).invoke(
+        main, [], prog_name="drumgate"
+    )
+    assert done.stdout.strip() == said
+    assert done.exit_code == 0
+
+
+@pytest.mark.parametrize("words", ["build-training-dataset e.jsonl OUT", "predict --model m.pth"])
+@pytest.mark.parametrize("given", ["a", "=b", "a=", "a=b --audio-root-map a=c"])
+def test_a_source_has_one_folder(words: str, given: str, drumgate: Callable[..., Result]) -> None:
+    result = drumgate(f"{words} --audio-root-map {given}")
+    assert result.exit_code == 2
+    assert "SOURCE=DIR" in result.stderr or "'a' is given twice" in result.stderr
+
+
+def test_it_works_without_a_checkout(tmp_path: Path) -> None:
+    """Laid out as in a wheel and called from elsewhere, it finds thresholds and templates."""
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    wheel = build["targets"]["wheel"]
+    site = tmp_path / "site"
+    pairs = {name: name for name in wheel["packages"]} | wheel["force-include"]
+    for source, target in pairs.items():
+        shutil.copytree(ROOT / source, site / target, ignore=shutil.ignore_patterns("__pycache__"))
+    # What is not ours: a folder where one stands, and one that came with another distribution.
+    (tmp_path / "tools").mkdir()
+    (site / "configs").mkdir()
+    (site / "configs" / "gates.toml").write_text("[openset.min_auroc]\nvalue = 2.0\n")
+    start = f"import training.cli as t; assert t.__file__.startswith({str(site)!r}); t.main()"
+    page = tmp_path / "page.html"
+    files = [f"--ground-truth={EXAMPLE}/labels.jsonl", f"--predictions={EXAMPLE}/predictions.jsonl"]
+    for arguments, said in (
+        (["openset-eval", *files, "--html-output", str(page)], "openset-eval: PASS"),
+        (["run-readiness-checks", "--list"], "openset.min_auroc"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", start, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(site)},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+    assert "openset.min_auroc" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("tool", ["bootstrap-eval", "calibrate"])
+@pytest.mark.parametrize("names", ["''", "kick,,snare", ","])
+def test_a_list_without_a_name_does_not_mean_all(
+    tool: str, names: str, drumgate: Callable[..., Result]
+) -> None:
+    files = f"--ground-truth {EXAMPLE}/labels.jsonl --predictions {EXAMPLE}/predictions.jsonl"
+    result = drumgate(f"{tool} {files} --labels {names}")
+    assert result.exit_code == 2
+    assert "holds an empty name" in result.stderr
+
+
+def test_every_tool_that_judges_takes_the_same_flags() -> None:
+    shared = {"--report", "--html-output", "--junit", "--markdown", "--format", "--gates"}
+    judging = 0
+    for module in MODULES.values():
+        flags = {name for each in importlib.import_module(module).main.params for name in each.opts}
+        if "--github" in flags and "--junit" in flags:
+            judging += 1
+            assert shared <= flags, module
+    assert judging >= 12

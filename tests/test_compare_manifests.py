@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from click.testing import Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from strategies import manifests
@@ -105,6 +106,28 @@ times = st.lists(st.integers(0, 20).map(lambda value: value / 100), max_size=4, 
 
 
 @settings(deadline=None)
+def renumbered(n: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A take of `n` events half a second apart, and the same without the first, counted anew."""
+    base = [event(f"{i}", i / 2, "kick" if i % 2 else "snare") for i in range(n)]
+    candidate = [{**row, "sample_id": f"{i}"} for i, row in enumerate(base[1:])]
+    return base, candidate
+
+
+def test_ids_given_anew_are_left_aside() -> None:
+    by_id, by_time = diff(*renumbered(9)), diff(*renumbered(9), by_id=False)
+    assert kinds(by_id) == {"removed": 1, "moved": 8, "relabelled": 8}
+    assert (by_id.paired_by_id, by_id.ids_far_apart) == (8, 8)
+    assert kinds(by_time) == {"removed": 1}
+    assert (by_time.paired_by_id, by_time.paired_by_time, by_time.ids_far_apart) == (0, 8, 0)
+
+
+def test_a_shift_within_the_tolerance_is_no_sign_of_new_ids() -> None:
+    base = [event(f"{i}", i / 2) for i in range(3)]
+    shifted = [{**row, "onset_time": row["onset_time"] + 0.04} for row in base]
+    assert diff(base, shifted).ids_far_apart == 0
+    assert diff(base, shifted, tolerance_s=0.03).ids_far_apart == 3
+
+
 @given(before=times, after=times)
 def test_pairing_is_optimal(before: list[float], after: list[float]) -> None:
     tolerance = 0.05
@@ -266,3 +289,20 @@ def test_a_small_share_of_memory_is_enough(pair: Callable[..., tuple[Path, Path]
     metrics = run(Options(base=base, candidate=candidate, memory_limit="128MiB")).metrics
     assert (metrics["paired_by_time"], metrics["counts"]["moved"]) == (30_000, 30_000)
     assert [row["onset_s"] for row in metrics["changes"]["moved"][:2]] == [0.01, 1.135]
+
+
+def test_the_command_says_when_ids_were_given_anew(
+    tmp_path: Path, drumgate: Callable[..., Result]
+) -> None:
+    paths = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    for path, rows in zip(paths, renumbered(9), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = drumgate("compare-manifests", *paths)
+    assert "8 of 8 pairs by sample_id lie more than 50 ms apart" in result.stdout
+    result = drumgate("compare-manifests", *paths, "--pair-by", "time", "--fail-on", "moved")
+    assert result.exit_code == 0
+    assert "1 removed, 8 unchanged" in result.stdout
+    assert "--pair-by" not in result.stdout
+    twice = drumgate("compare-manifests", *paths, "--fail-on=moved=1", "--fail-on=moved=3")
+    assert twice.exit_code == 2
+    assert "moved is given twice" in twice.stderr

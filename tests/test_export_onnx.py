@@ -25,11 +25,6 @@ pytest.importorskip("onnxscript")
 Run = Callable[..., Result]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
     """A model file, its ONNX file, and the report."""

@@ -344,3 +344,26 @@ def test_tiers_on_a_gpu_give_the_batches_of_the_cpu(split):
         found = batches(tier)
         assert all(audio.is_cuda and targets["labels"].is_cuda for audio, targets in found)
         assert all(equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_mapped_blob_that_is_cut_short_ends_the_run_and_not_the_process(split, tmp_path):
+    """What lies beyond the end must not be touched: the system would end the process."""
+    path = tmp_path / "train.pcm"
+    path.write_bytes(split.blob.tobytes())
+    mapped = np.memmap(path, dtype="<i2", mode="r")
+    tier = MemoryTier(mapped, load=True)
+    feed = ClipFeed(split, FEATURES, batch_size=4, tier=tier)
+    batches = iter(feed)
+    next(batches)
+    os.truncate(path, 20_000)
+    why = f"train.pcm: is damaged: 20000 bytes where {split.blob.nbytes} were written"
+    with pytest.raises(InputError, match=why):
+        next(batches)
+    with pytest.raises(InputError, match=why):
+        feed.batch(np.array([0]))
+    with pytest.raises(InputError, match=why):
+        MemoryTier(mapped, load=True)
+    # A file that has grown, or an array that is no file, is none the worse.
+    path.write_bytes(split.blob.tobytes() + b"more")
+    feed.batch(np.array([0]))
+    MemoryTier(np.array(split.blob), load=True)

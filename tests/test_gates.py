@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from training.gates import (
     judge,
     load_thresholds,
     overall,
+    report,
 )
 
 AT_LEAST = Threshold(name="x.min", comparator=">=", value=0.9, fix="mend it")
@@ -137,6 +140,13 @@ def test_an_overlay_keeps_the_production_value_in_sight(tmp_path: Path) -> None:
         ("[openset.min_auroc]\nvalu = 1", "openset.min_auroc.valu: is not a known field"),
         ('[openset.min_auroc]\nvalue = "1"', 'value: must be a number (got "1")'),
         ("[openset.min_auroc]\nvalue = 0.1", "openset.min_auroc.reason: needs a reason"),
+        ('[openset.min_auroc]\nvalue = 0.1\nreason = " "', "min_auroc.reason: needs a reason"),
+        ("[openset.min_auroc]\nvalue = nan", "min_auroc.value: must be a finite number (got NaN)"),
+        ("[boundary.x]\nvalue = -inf", "boundary.x.value: must be a finite number"),
+        (
+            '[openset.min_auroc]\ncomparator = "<="\nvalue = 1\nreason = "why"',
+            "min_auroc.comparator: would turn the gate round, whose comparator is '>='",
+        ),
         ("[openset", "is not valid TOML"),
     ],
 )
@@ -146,3 +156,36 @@ def test_a_wrong_overlay_is_refused(tmp_path: Path, text: str, said: str) -> Non
     with pytest.raises(InputError) as caught:
         load_thresholds("openset", overlay=own)
     assert said in str(caught.value)
+
+
+def test_a_measurement_may_say_what_to_do() -> None:
+    low = Measurement(name="min", value=0.1, fix="look here")
+    none = Measurement(name="min", value=None, fix="look here")
+    assert judge(low, AT_LEAST).fix == judge(none, AT_LEAST).fix == "look here"
+    assert judge(Measurement(name="min", value=0.1), AT_LEAST).fix == "mend it"
+    assert judge(Measurement(name="min", value=None), AT_LEAST).fix == ""
+    assert judge(Measurement(name="min", value=1.0, fix="look here"), AT_LEAST).fix == ""
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize("own", [True, False], ids=["own checkout", "somebody else's repository"])
+def test_the_revision_is_that_of_drumgate(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    code = tmp_path if own else tmp_path / "venv" / "site-packages"
+    code.mkdir(parents=True, exist_ok=True)
+    (code / "file").write_text("1")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message=first")
+    monkeypatch.setattr(report, "_CHECKOUT", code)
+    head = git("rev-parse", "HEAD") if own else None
+    assert report.provenance()["git_revision"] == head
+    (code / "file").write_text("2")
+    assert report.provenance()["git_revision"] == (f"{head}-dirty" if own else None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,7 @@ from click.testing import Result
 from clip_makers import NAMES, write_recordings
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonl import read, write
 from PIL import Image
 from scipy.signal import correlate, resample_poly
 
@@ -70,15 +70,6 @@ class Page(HTMLParser):
             assert kind == "data:audio/flac"
             found.append(soundfile.read(io.BytesIO(base64.b64decode(coded, validate=True))))
         return found
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 @pytest.fixture

@@ -12,20 +12,12 @@ import numpy as np
 import pytest
 from click.testing import Result
 from conftest import ROOT
+from jsonl import read, write
 
 from training.checks import hard_negatives
 from training.errors import DrumgateError
 
 LABELS = ("kick", "snare", "ride", "crash")
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 @pytest.fixture
@@ -199,3 +191,27 @@ def test_the_example_files_show_every_reason(tmp_path: Path) -> None:
         "timing_miss",
         "out_of_vocabulary",
     }
+
+
+def test_a_true_hit_under_another_name_is_no_negative(files: tuple[Path, Path]) -> None:
+    rows, report = mine(files)
+    events, predictions = files
+    names = {"kick": "bass_drum", "snare": "Snare Drum", "ride": "rdc"}
+    renamed = read(events)
+    for row in renamed:
+        (part,) = row["components"]
+        part["label"] = names.get(part["label"], part["label"])
+        if "annotated_labels" in row:
+            row["annotated_labels"] = [names.get(x, x) for x in row["annotated_labels"]]
+    write(events, renamed)
+    again, other = mine(files, exclude_labels=())
+    assert again == rows
+    assert other.metrics == report.metrics
+    said = read(predictions)
+    for row in said:
+        row["scores"] = {names.get(label, label): score for label, score in row["scores"].items()}
+    write(predictions, said)
+    assert mine(files)[0] == rows
+    without = [row for row in rows if row["label"] != "kick"]
+    kept = [row | {"rank": 0} for row in mine(files, exclude_labels=("bd",))[0]]
+    assert kept == [row | {"rank": 0} for row in without]

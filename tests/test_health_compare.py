@@ -353,7 +353,7 @@ def test_a_report_does_not_overwrite_what_it_compares(
         output = tmp_path / "." / f"{name}.json"
         result = drumgate("compare-health-reports", *files, flag, output)
         assert (result.exit_code, json.loads(output.read_text())) == (2, report())
-        assert "is one of the reports that are compared" in result.stderr
+        assert f"{name}.json is the file of --{name}, which would be lost" in result.stderr
 
 
 def test_real_reports_go_through(drumgate: Callable[..., Any], tmp_path: Path) -> None:

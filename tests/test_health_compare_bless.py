@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,30 @@ def test_a_baseline_that_appeared_meanwhile(tmp_path: Path) -> None:
     ):
         (tmp_path / "b").write_text("{}")
     assert (tmp_path / "b").read_text() == "{}"
+
+
+def test_of_two_that_bless_at_once_the_second_is_refused(tmp_path: Path) -> None:
+    for name in ("b", "c1", "c2"):
+        (tmp_path / name).write_text(json.dumps(report(version=name)))
+    asked = [
+        Options(baseline=tmp_path / "b", candidate=tmp_path / name, bless=True)
+        for name in ("c1", "c2")
+    ]
+    found = [run(options) for options in asked]
+
+    def second() -> None:
+        with health_compare_bless.promoting(asked[1], found[1]):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        with health_compare_bless.promoting(asked[0], found[0]):
+            waiting = pool.submit(second)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+        with pytest.raises(InputError, match="b: changed while it was compared"):
+            waiting.result(timeout=30)
+    assert json.loads((tmp_path / "b").read_text())["version"] == "c1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b", "c1", "c2"]
 
 
 KILLED = """

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import duckdb
@@ -20,6 +21,7 @@ from strategies import TECHNIQUES, manifests
 
 from training.manifest import Event
 from training.manifest.views import LABEL_SEPARATOR
+from training.metrics import health_outliers, health_repeats
 from training.metrics.health import HealthFrames, LabelNames, measure_health
 from training.taxonomy import load_components
 
@@ -37,9 +39,7 @@ def measured(
 ) -> dict[str, Any]:
     table = event_table([msgspec.convert(row, Event) for row in rows])
     frames = HealthFrames(
-        events=engine(table.events),
-        components=engine(table.components),
-        techniques=engine(table.techniques),
+        **{frame.name: engine(getattr(table, frame.name)) for frame in fields(HealthFrames)}
     )
     figures = measure_health(frames, NAMES, technique=technique, separator=LABEL_SEPARATOR, **how)
     metrics: dict[str, Any] = json.loads(json.dumps(figures.to_metrics(), allow_nan=False))
@@ -293,6 +293,31 @@ def test_engines_agree_to_the_byte(rows: list[dict[str, Any]]) -> None:
 @given(rows=manifests())
 def test_order_of_lines_does_not_matter(rows: list[dict[str, Any]]) -> None:
     assert measured(rows, on_arrow) == measured(rows[::-1], on_arrow)
+
+
+@ENGINES
+def test_many_repeats_are_counted_without_being_fetched(
+    engine: Callable[[Any], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"session_id": "s", "audio_path": "a.wav", "components": [{"label": "kick"}]}
+    rows = [
+        {**row, "sample_id": f"{place:02}", "onset_time": float(place)}
+        for place in range(30)
+        for _ in range(3)
+    ]
+    expected = measured(rows, engine)
+    for module in (health_repeats, health_outliers):
+        monkeypatch.setattr(module, "_FEW", 20)
+    assert measured(rows, engine) == expected
+    assert expected["outliers"]["near_repeat"]["count"] == 30
+    for kind in ("sample_id", "audio_path_onset"):
+        assert (
+            expected["duplicates"][kind]["groups"],
+            expected["duplicates"][kind]["surplus"],
+        ) == (
+            30,
+            60,
+        )
 
 
 @ENGINES

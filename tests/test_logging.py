@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,11 +36,6 @@ from training.loop.loggers.wandb import WandbLog, WandbSettings
 from training.loop.metrics import Evaluation
 from training.loop.progress import ConsoleProgress
 from training.metrics.classification import clip_counts, summarise
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def run_info(step: int = 0, **changed: Any) -> RunInfo:

@@ -147,3 +147,20 @@ def test_bad_input_is_named_and_leaves_nothing(
     assert result.exit_code == 2, result.stdout
     assert message in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_a_run_that_breaks_off_leaves_its_profile_and_its_trace(
+    made: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store, folder = made
+    recipe = load_recipe("fast", folder / "tiny.toml", {"epochs": 2, "batch_size": 8})
+    options = TrainOptions(
+        dataset=store, output=tmp_path, recipe=recipe, device="cpu", allow_unready=True,
+        profile=tmp_path, trace=True,
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match="killed"):
+        train_classifier(options, callbacks=[Kill()])
+    assert json.loads((tmp_path / "profile.json").read_text())["steps"] == 3
+    events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+    assert any(event.get("name") == "drumgate:backward" for event in events)

@@ -184,7 +184,7 @@ def test_every_plan_keeps_its_promises(
 
 def test_a_full_folder_is_not_touched(made: Path, tmp_path: Path) -> None:
     before = digest(made)
-    with pytest.raises(InputError, match="holds a data set already; --force replaces it"):
+    with pytest.raises(InputError, match="holds a dataset already; --force replaces it"):
         make_dataset(made, SMALL)
     assert digest(made) == before
     (tmp_path / "notes.txt").write_text("mine")

@@ -36,17 +36,21 @@ def views(base: Rows, candidate: Rows) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def compare(base: Rows, candidate: Rows, tolerance_s: float = 0.05, limit: int = 3) -> None:
+def compare(
+    base: Rows, candidate: Rows, tolerance_s: float = 0.05, limit: int = 3, by_id: bool = True
+) -> None:
     """Assert that both forms of the diff, and both forms of the totals, agree."""
     sides = [[msgspec.convert(row, Event) for row in rows] for rows in (base, candidate)]
-    expected = diff_manifests(*sides, tolerance_s=tolerance_s)
+    how: dict[str, Any] = {"tolerance_s": tolerance_s, "by_id": by_id}
+    expected = diff_manifests(*sides, **how)
     with views(base, candidate) as connection:
-        found = diff_views(connection, "base", "candidate", tolerance_s=tolerance_s, limit=limit)
+        found = diff_views(connection, "base", "candidate", limit=limit, **how)
         totals = total_views(connection, "base", "candidate", limit=limit)
     assert found.counts == expected.counts
     assert found.unchanged == expected.unchanged
     assert found.paired_by_id == expected.paired_by_id
     assert found.paired_by_time == expected.paired_by_time
+    assert found.ids_far_apart == expected.ids_far_apart
     for kind in KINDS:
         first = [change for change in expected.changes if change.kind == kind][:limit]
         assert list(found.listed[kind]) == first, kind
@@ -139,6 +143,35 @@ def test_every_field_is_compared() -> None:
     }
 
 
+ALIKE = "prod-000000-00019", "prod-007000-00049"
+"""Two texts of which the `hash` of DuckDB 2.0 makes one number."""
+
+TEXTS: dict[str, Any] = {
+    **{
+        field.name: (lambda text, name=field.name: {name: text})
+        for field in arrow_schema()
+        if pa.types.is_string(field.type) and field.name != "sample_id"
+    },
+    **{
+        f"components.{name}": (lambda text, name=name: {"components": [{**KICK, name: text}]})
+        for name in ("label", "openness_curve_id", "strike_position", "instrument_variant")
+    },
+    "techniques": lambda text: {"techniques": ["flam", text]},
+    "annotated_labels": lambda text: {"annotated_labels": [text]},
+}
+del TEXTS["bleed_level"]  # one of three words
+
+
+def test_texts_that_the_engine_confuses_are_told_apart() -> None:
+    one, other = ALIKE
+    for made in TEXTS.values():
+        compare([hit("a", **made(one))], [hit("a", **made(other))])
+        compare([hit("a", **made(one))], [hit("b", **made(other))])
+    # Two takes, each with an event that the other's could be paired with.
+    base = [hit("a", track_id=one), hit("b", track_id=other, onset_time=1.01)]
+    compare(base, [{**row, "sample_id": f"{row['sample_id']}-new"} for row in reversed(base)])
+
+
 def test_takes_are_told_apart_and_ties_are_settled_alike() -> None:
     tracks = [None, "", "t", "u"]
     labels = ["kick", "snare", "kick", "crash"]
@@ -223,7 +256,7 @@ tolerances = st.sampled_from([0.0, 1e-6, 0.01, 0.05, 5.0])
     limit=st.sampled_from([0, 1, 2, 50]),
 )
 def test_unrelated_manifests(base: Rows, candidate: Rows, tolerance_s: float, limit: int) -> None:
-    compare(base, candidate, tolerance_s, limit)
+    compare(base, candidate, tolerance_s, limit, by_id=limit != 1)
 
 
 @st.composite
@@ -257,7 +290,7 @@ def revisions(draw: st.DrawFn) -> tuple[Rows, Rows]:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(rows=revisions(), tolerance_s=tolerances, limit=st.sampled_from([1, 2, 50]))
 def test_revisions(rows: tuple[Rows, Rows], tolerance_s: float, limit: int) -> None:
-    compare(*rows, tolerance_s, limit)
+    compare(*rows, tolerance_s, limit, by_id=limit != 1)
 
 
 @pytest.mark.slow

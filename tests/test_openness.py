@@ -13,6 +13,7 @@ import pytest
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonl import read, write
 from scipy import stats
 
 from training.checks import openness as check
@@ -156,15 +157,6 @@ def stroke(number: int, label: str, raw: float | None, **more: Any) -> dict[str,
     }
 
 
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 DEVICE = {"device_vendor": "roland", "device_model": "TD-11 "}
 
 
@@ -245,3 +237,15 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, drumgate: Callable[..., Result
     assert "1 components normalized" in result.stdout
     assert not output.exists()
     assert drumgate("normalize-openness", "--events", source).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "flags", [("--fit", "c.json", "--overwrite"), ("--output", "o", "--fit-from", "labels")]
+)
+def test_flags_that_would_do_nothing_are_refused(
+    tmp_path: Path, drumgate: Callable[..., Result], flags: tuple[str, ...]
+) -> None:
+    result = drumgate("normalize-openness", "--events", tmp_path / "none.jsonl", *flags)
+    assert result.exit_code == 2
+    assert "Usage:" in result.stderr
+    assert "--fit" in result.stderr

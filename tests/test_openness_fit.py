@@ -12,6 +12,7 @@ import pytest
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonl import write
 
 from training.checks.openness_curves import load_curves
 from training.metrics import openness
@@ -139,11 +140,6 @@ def test_few_sessions_leave_the_uncertainty_open() -> None:
 
 
 # The tool
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def stroke(number: int, raw: float, label: str = "hihat_open", **more: Any) -> dict[str, Any]:

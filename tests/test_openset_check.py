@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import Result
+from jsonl import write
 
 from training.checks import openset
 from training.errors import DrumgateError, InputError
@@ -17,11 +18,6 @@ from training.gates import Report, Status
 
 Run = Callable[..., Result]
 LABELS = ("kick", "snare", "ride")
-
-
-def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 class Made:

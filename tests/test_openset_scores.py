@@ -257,3 +257,25 @@ def test_turning_the_feature_space_changes_no_distance(seed: int) -> None:
         of.nearest_neighbour(asked, features, 3),
         atol=1e-7,
     )
+
+
+def test_unknown_scores_of_the_model_are_those_of_float64() -> None:
+    """They are small differences of large distances, as a few clips a class give them."""
+    from training.model.inference import OpenSet
+
+    rng = np.random.default_rng(6)
+    root = rng.normal(size=(32, 32)) * np.geomspace(1.0, 100.0, 32)
+    exact = {
+        "means": rng.normal(size=(5, 32)).astype(np.float32),
+        "precision": (root @ root.T).astype(np.float32),
+        "centre": rng.normal(size=32).astype(np.float32),
+        "background": (root @ root.T + np.eye(32)).astype(np.float32),
+    }
+    asked = rng.normal(size=(9, 32)).astype(np.float32)
+    model = OpenSet(**{name: torch.from_numpy(value) for name, value in exact.items()})
+    wide = of.Gaussian(**{name: value.astype(np.float64) for name, value in exact.items()})
+    said = model.score(torch.from_numpy(asked))
+    assert said.dtype == torch.float32
+    np.testing.assert_allclose(
+        said.numpy(), of.relative_mahalanobis(asked.astype(np.float64), wide), rtol=1e-6
+    )

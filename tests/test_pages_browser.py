@@ -199,14 +199,14 @@ def test_the_gates_sort_by_verdict_and_by_figure(visit: Visit, tmp_path: Path) -
     table = page.locator("#gates ~ .wide table").first
     table.get_by_role("button", name="verdict").click()
     assert [text[0] for text in column(table, 1)] == ["c", "b", "a"]
-    table.get_by_role("button", name="observed").click()
+    table.get_by_role("button", name="seen").click()
     assert [text[0] for text in column(table, 1)] == ["a", "c", "b"]
 
 
 def test_long_tables_filter(visit: Visit, tmp_path: Path) -> None:
     page = visit.open(table_page(tmp_path))
     table = page.locator("table", has_text="<script>alert(1)</script> 1")
-    field = page.get_by_label("Filter per class")
+    field = page.get_by_label("Filter each class")
     field.fill("12 Kick")
     assert column(table, 0) == ["kick 12"]
     assert page.locator("output").first.inner_text() == "1 of 14 rows"
@@ -244,6 +244,59 @@ def test_the_pages_of_a_readiness_run_are_reached_from_its_index(visit: Visit) -
     page.go_back()
     page.get_by_role("link", name="See the figures of this check").first.click()
     assert page.url.endswith("alignment.html#lag")
+    assert visit.said == []
+
+
+def test_what_is_folded_is_printed(visit: Visit) -> None:
+    page = visit.open(folder("compare-health-reports") / "page.html")
+    folded = page.locator("details")
+    repeats = page.locator("details.repeats").count()
+    assert 0 < repeats < folded.count()
+    page.locator("details:not(.repeats)").first.locator("summary").click()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("details[open]").count() == folded.count() - repeats
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details[open]").count() == 1, "as the reader left it"
+    page.emulate_media(media="print")
+    # without a script as well, and what only repeats the page says where it is
+    assert page.get_by_text("How far the distributions moved", exact=True).is_visible()
+    assert page.locator("details.repeats table:visible").count() == 0
+
+
+@pytest.mark.parametrize("width", [360, 420, 800])
+def test_long_labels_of_plots_are_read_on_a_narrow_screen(
+    visit: Visit, tmp_path: Path, width: int
+) -> None:
+    report = load("dataset-health")
+    counts = report["metrics"]["per_class_counts"]
+    names = ["session_001/overhead_left", "session_001/overhead_right", "W" * 60, "kick"]
+    report["metrics"]["per_class_counts"] = {name: counts["kick"] for name in names}
+    page = visit.open(write(tmp_path, render_html(report)))
+    page.set_viewport_size({"width": width, "height": 900})
+    places = (
+        page.locator("figure")
+        .first.locator("text.label:visible")
+        .evaluate_all(
+            "(all) => all.map((each) => [each.firstChild.data, each.getBoundingClientRect().left])"
+        )
+    )
+    assert len(places) == len(names)
+    assert len({said for said, _ in places}) == len(names), "no two are cut to the same"
+    assert all(left >= 0 for said, left in places if not said.startswith("W"))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_words_of_the_trade_are_explained_on_the_page(visit: Visit) -> None:
+    page = visit.open(folder("bootstrap-eval") / "page.html")
+    page.get_by_role("link", name="Words explained").click()
+    assert page.url.endswith("#words")
+    assert "harmonic mean" in page.locator("dl.words").inner_text()
+    first = page.locator("abbr", has_text="F1").first
+    assert "harmonic mean" in (first.get_attribute("title") or "")
+    # a heading that is marked sorts as before
+    table = page.locator("table", has_text="average precision").first
+    table.locator("th", has_text="F1").first.get_by_role("button").click()
+    assert table.locator("th", has_text="F1").first.get_attribute("aria-sort") == "ascending"
     assert visit.said == []
 
 

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import torch
 from click.testing import Result
+from jsonl import read as rows_of
 
 from training.checks import predict
 from training.checks.calibration_file import load_calibration
@@ -40,10 +41,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
     )
     train_classifier(options)
     return manifest, store, folder / "models" / MODEL_FILE
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_it_says_what_the_model_says_of_the_stores_clips(

@@ -20,11 +20,6 @@ from training.loop.continuous import ContinuousValidation
 FEATURES = clip_makers.FEATURES
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 class Says(nn.Module):
     """Says what it was told to, clip after clip."""
 

@@ -12,10 +12,10 @@ import mir_eval
 import numpy as np
 import pytest
 import soundfile
-import torch
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonl import read as rows_of
 from model_makers import write_model
 
 from training.audio.onsets import detect_onsets, onset_strength
@@ -28,11 +28,6 @@ Run = Callable[..., Result]
 RATE = clip_makers.RATE
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module")
 def takes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
     """A model that nobody trained, two recordings, and what was struck in each."""
@@ -43,10 +38,6 @@ def takes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[st
         soundfile.write(folder / f"{name}.wav", samples, RATE, subtype="PCM_16")
         struck[name] = [event["onset"] / RATE for event in events]
     return write_model(folder / "m.pth"), folder, struck
-
-
-def rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 # --------------------------------------------------------------------------------------- onsets
@@ -350,3 +341,42 @@ def test_hits_are_those_of_mir_eval(
             expected[label] += len(mir_eval.util.match_events(own, theirs, 0.05))
     assert found.hits.tolist() == expected.tolist()
     assert found.hits.sum() + found.false_alarms.sum() == len(predicted.seconds)
+
+
+def test_what_is_heard_can_be_judged_by_when(
+    takes: tuple[Path, Path, dict[str, Any]], tmp_path: Path, drumgate: Run
+) -> None:
+    """Rows say when a sound was heard, and of which session, as the onset figures need it."""
+    model, folder, struck = takes
+    truth = [
+        {
+            "sample_id": f"{name}-{number}",
+            "session_id": f"evening {name}",
+            "onset_time": onset,
+            "audio_path": f"{name}.wav",
+            "components": [{"label": "kick"}],
+        }
+        for name, onsets in struck.items()
+        for number, onset in enumerate(onsets)
+    ]
+    reference, out = tmp_path / "truth.jsonl", tmp_path / "found.jsonl"
+    reference.write_text("".join(json.dumps(row) + "\n" for row in truth))
+    words = ("predict", "--model", model, "--audio", folder / "*.wav", "--output", out)
+    assert drumgate(*words, "--reference", reference).exit_code == 0
+    rows = rows_of(out)
+    assert {row["session_id"] for row in rows} == {"evening one", "evening two"}
+    for row in rows:
+        assert row["onset_pred"] == row["onset_time"]
+        assert row["sample_id"].startswith(Path(row["audio_path"]).stem + "_")
+    report = tmp_path / "onsets.json"
+    result = drumgate(
+        "bootstrap-eval", "--ground-truth", reference, "--predictions", out, "--iterations", 20,
+        "--report", report,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.stderr
+    figures = json.loads(report.read_text())["metrics"]
+    assert figures["extra_onsets_total"] == len(rows)
+    assert figures["unplaced_onsets_total"] == 0
+
+    assert drumgate(*words).exit_code == 0
+    assert {row["session_id"] for row in rows_of(out)} == {"one", "two"}

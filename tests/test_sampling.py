@@ -462,7 +462,7 @@ def test_the_manifest_is_not_written_over(
     before = path.read_bytes()
     result = drumgate("derive-sampling-weights", path, "--output", path)
     assert result.exit_code == 2
-    assert "is the manifest itself" in result.stderr
+    assert "is the file of MANIFEST, which would be lost" in result.stderr
     assert path.read_bytes() == before
     result = drumgate("derive-sampling-weights", path, "--output", path, "--dedupe-key", ",")
     assert result.exit_code == 2

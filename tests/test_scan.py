@@ -22,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import event_objects
 
+from training.dataset.drawn import Choice, columns_of
 from training.errors import DrumgateError, InputError
-from training.manifest import Event, read_records
+from training.manifest import Event, read_records, views
 from training.manifest import scan as scan_module
 from training.manifest import validate as validate_module
 from training.manifest.cache import Cache
@@ -33,6 +34,7 @@ from training.manifest.scan import scan_events
 from training.manifest.schema import arrow_schema
 from training.manifest.scratch import scratch_folder
 from training.manifest.validate import LineCheck, check_file
+from training.metrics import manifest_diff_sql
 
 GOOD: dict[str, Any] = {
     "sample_id": "a",
@@ -327,6 +329,84 @@ def test_repeated_keys_are_found_however_lines_look(data: st.DataObject) -> None
                 check.decode(text.encode())
         else:
             check.decode(text.encode())
+
+
+FULL: dict[str, Any] = {
+    "sample_id": "a",
+    "session_id": "s",
+    "onset_time": 0.5,
+    "components": [
+        {
+            **{"label": "ride", "velocity": 0.5, "dynamic_bucket": "light", "openness": 0.1},
+            **{"openness_raw": 3, "openness_curve_id": "c", "strike_position": "edge"},
+            **{"choke": True, "instrument_variant": "v"},
+        }
+    ],
+    **{"offset_time": 0.75, "track_id": "t", "drummer_id": "d", "kit_id": "k", "room_id": "r"},
+    **{"source_set": "x", "is_synthetic": True, "audio_path": "a.wav", "sample_rate": 8000},
+    **{"channels": 1, "tempo_bpm": 90.5, "meter": "4/4", "bar_index": 1, "beat_index": 0.5},
+    **{"techniques": ["flam"], "bleed_level": "low", "mix_context": "m"},
+    **{"negative_example": False, "loudness": {"LUFS_i": -20.5, "peak_dbfs": -3}},
+    **{"context_ms": {"pre": 1, "post": 2}, "device_vendor": "v", "device_model": "m"},
+    **{"split": "train", "annotated_labels": ["ride"]},
+}
+"""An event that states every field."""
+
+ASKED = {
+    "everything": None,
+    "little": {"name": "upper(sample_id)"},
+    "health": views.COLUMNS,
+    "weights": columns_of(Choice(group_field="session_id", dedupe_key=("onset_time",))),
+    "diff": manifest_diff_sql.COLUMNS,
+}
+"""What the tools ask a scan for."""
+
+
+def repeated_keys(value: Any) -> list[str]:
+    """An object as JSON, once for each key at any depth, which then stands twice."""
+    if isinstance(value, list):
+        return [f"[{text}]" for text in repeated_keys(value[0])] if value else []
+    if not isinstance(value, dict):
+        return []
+    found = []
+    for name, inner in value.items():
+        pairs = [f"{json.dumps(key)}: {json.dumps(item)}" for key, item in value.items()]
+        found.append("{" + ", ".join([*pairs, f"{json.dumps(name)}: {json.dumps(inner)}"]) + "}")
+        others = [pair for pair in pairs if not pair.startswith(json.dumps(name))]
+        found += [
+            "{" + ", ".join([*others, f"{json.dumps(name)}: {text}"]) + "}"
+            for text in repeated_keys(inner)
+        ]
+    return found
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_key_twice_is_found_whatever_columns_are_asked_for(tmp_path: Path, asked: str) -> None:
+    assert FULL.keys() == set(Event.__struct_fields__)
+    path = tmp_path / "events.jsonl"
+    path.write_text(json.dumps(FULL))
+    assert len(rows_of(path, columns=ASKED[asked])) == 1
+    texts = repeated_keys(FULL)
+    assert len(texts) == len(FULL) + 9 + 2 + 2
+    with open_engine() as engine:
+        for text in texts:
+            path.write_text(text)
+            with pytest.raises(InputError, match="stands twice"):
+                scan_events(engine, [path], columns=ASKED[asked])
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_columns_hold_the_same_however_they_come(tmp_path: Path, asked: str) -> None:
+    """Written narrow, made of a cached file, made of Parquet, or by the slow way: all one."""
+    path, columns = tmp_path / "events.jsonl", ASKED[asked]
+    path.write_text("\n".join([json.dumps(FULL), json.dumps(GOOD), line(x=1).decode()]))
+    found = rows_of(path, columns=columns)
+    assert found[0].keys() == {"row", *(columns or [*arrow_schema().names, *scan_module.DERIVED])}
+    assert rows_of(path, columns=columns, cache_dir=tmp_path / "cache") == found
+    assert rows_of(path, columns=columns, cache_dir=tmp_path / "cache") == found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scan_module, "_copy", lambda *_: None)
+        assert rows_of(path, columns=columns) == found
 
 
 def test_shapes_do_not_hide_a_number_out_of_range() -> None:

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_build_training_dataset import RATE, dataset, rows, write
+from jsonl import read as rows
+from jsonl import write
+from test_build_training_dataset import RATE, dataset
 
 from training.checks.build_dataset import Options, run
 from training.dataset.export import load_windows

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
+from jsonl import write
 from strategies import manifests
 
 from training.checks.summarize import Options, run
@@ -25,11 +26,6 @@ from training.render.summary import render_summary, render_summary_markdown
 def event(sample: str, **fields: Any) -> dict[str, Any]:
     made = {"sample_id": sample, "session_id": "s1", "onset_time": 0.1, "components": []}
     return {**made, **fields}
-
-
-def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def test_by_hand(tmp_path: Path) -> None:

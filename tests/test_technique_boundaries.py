@@ -53,7 +53,16 @@ def shown(rule: str, events: Sequence[Event]) -> list[int]:
     return sorted(rules.RULES[rule](events, rules.RuleSettings()))
 
 
+def open_by(openness: float) -> Event:
+    return event(0, Component(label="hihat_open", openness=openness))
+
+
+def twice(events: Sequence[Event]) -> list[Event]:
+    return [each for each in events for _ in range(2)]
+
+
 SNARE_01 = (0, 1)
+GHOST_AND_KICK = [*strokes("snare", (500, 0.2)), event(510, "kick", "hihat_closed")]
 CASES: list[tuple[str, str, list[Event], Sequence[int]]] = [
     ("tempo_change", "exactly 4 % is none", tempi(120, 124.8), ()),
     ("tempo_change", "exactly 4 % less is none", tempi(125, 120), ()),
@@ -93,6 +102,8 @@ CASES: list[tuple[str, str, list[Event], Sequence[int]]] = [
     ("hihat_bark", "180 ms", [event(20, "hihat_open"), event(200, "hihat_closed")], (0,)),
     ("hihat_bark", "180.1 ms", [event(20, "hihat_open"), event(200.1, "hihat_closed")], ()),
     ("hihat_bark", "same moment", [event(20, "hihat_open"), event(20, "hihat_closed")], ()),
+    ("hihat_bark", "open by a tenth", [open_by(0.1), event(100, "hihat_closed")], (0,)),
+    ("hihat_bark", "open by its label only", [open_by(0.099), event(100, "hihat_pedal")], ()),
     ("flam", "40 ms", strokes("snare", (10, 0.3), (50, 0.9)), SNARE_01),
     ("flam", "40.1 ms", strokes("snare", (10, 0.3), (50.1, 0.9)), ()),
     ("flam", "three quarters as loud", strokes("snare", (0, 0.69), (25, 0.92)), SNARE_01),
@@ -107,6 +118,22 @@ CASES: list[tuple[str, str, list[Event], Sequence[int]]] = [
     ("ghost_note", "0.299", strokes("snare", (0, 0.299), (500, 0.9)), (0,)),
     ("ghost_note", "twice as loud", strokes("snare", (0, 0.2), (500, 0.4)), (0,)),
     ("ghost_note", "not quite twice", strokes("snare", (0, 0.2), (500, 0.399)), ()),
+    ("ghost_note", "50 ms before", strokes("snare", (0, 0.9), (50, 0.2)), (1,)),
+    ("ghost_note", "49.9 ms before", strokes("snare", (0, 0.9), (49.9, 0.2)), ()),
+    ("ghost_note", "49.9 ms behind", strokes("snare", (0, 0.2), (49.9, 0.9)), ()),
+    (
+        "ghost_note",
+        "a roll",
+        strokes("snare", *((40.0 * i, 0.1) for i in range(9)), (999, 0.9)),
+        (),
+    ),
+    ("ghost_note", "others may be near", [*strokes("snare", (0, 0.9)), *GHOST_AND_KICK], (1,)),
+    ("double_kick_burst", "three, each written twice", twice(kicks(3, 100)), ()),
+    ("double_kick_burst", "six, each written twice", twice(kicks(6, 100)), range(12)),
+    ("double_kick_burst", "20 ms apart are two", kicks(6, 20), range(6)),
+    ("double_kick_burst", "19.9 ms apart are fewer", kicks(6, 19.9), ()),
+    ("blast_beat", "each written twice", twice(blast(8, 100)), range(16)),
+    ("blast_beat", "four kicks, each written twice", twice(blast(8, 100, kicks=4)), ()),
     ("double_kick_burst", "six at 110 ms", kicks(6, 110), range(6)),
     ("double_kick_burst", "six at 110.1 ms", kicks(6, 110.1), ()),
     ("double_kick_burst", "five", kicks(5, 100), ()),
@@ -146,3 +173,11 @@ def test_every_rule_says_nothing_of_nothing(rule: str) -> None:
     assert shown(rule, []) == []
     silent = [event(ms) for ms in (0, 20, 40)]
     assert shown(rule, silent) == []
+
+
+def test_a_bar_that_changes_all_the_time_takes_no_longer() -> None:
+    """With beat-tracked tempi and a `bar_index` that was never filled in, in linear time."""
+    restless = [
+        event(i, "kick", tempo_bpm=100.0 + 50.0 * (i % 2), bar_index=0) for i in range(20_000)
+    ]
+    assert shown("tempo_change", restless) == list(range(1, 20_000))

@@ -87,6 +87,11 @@ def test_a_stream_gives_what_memory_gives(
         mock.patch.object(rewrite, "BLOCK_BYTES", part_bytes),
     ):
         outcome = techniques.run(techniques.Options(source=source, output=output))
+    paths: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.get("track_id") is None and row.get("audio_path") is not None:
+            paths[row["session_id"]].add(row["audio_path"])
+    assert len(outcome.additions.mixed) == sum(len(named) > 1 for named in paths.values())
     wanted = expected(rows)
     old, new = data.split(b"\n"), output.read_bytes().split(b"\n")
     assert len(old) == len(new), "blank lines and line ends stay"
@@ -321,3 +326,30 @@ def test_memory_does_not_grow_with_the_manifest(tmp_path: Path, scattered: bool)
         large = peak_bytes(tmp_path, 200, scattered=scattered)
     # 6,000 more events of 450 bytes: 2.7 MB as text, several times that as objects.
     assert large - small < 400_000
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_sessions_of_several_files_without_a_track_are_warned_of(
+    tmp_path: Path, drumgate: Callable[..., Result], together: bool
+) -> None:
+    """Two takes that start at 0: a soft stroke of one just before a loud one of the other."""
+    takes = [("a.wav", 0.0, 0.3), ("a.wav", 5.0, 0.9), ("b.wav", 0.02, 0.9), ("b.wav", 6.0, 0.9)]
+    rows = [
+        {
+            "sample_id": f"{file}{onset}",
+            "session_id": "s",
+            "onset_time": onset,
+            "audio_path": file,
+            "components": [{"label": "snare", "velocity": velocity}],
+        }
+        for file, onset, velocity in takes
+    ]
+    other = {**rows[0], "sample_id": "o", "session_id": "t"}
+    source = tmp_path / "in.jsonl"
+    source.write_bytes(dumped([*rows, other] if together else [*rows[:2], other, *rows[2:]]))
+    said = drumgate("annotate-techniques", "--input", source, "--dry-run").stderr
+    assert "1 sessions name several audio files and no track" in said
+    source.write_bytes(dumped([{**row, "track_id": row["audio_path"]} for row in rows]))
+    result = drumgate("annotate-techniques", "--input", source, "--dry-run")
+    assert "several audio files" not in result.stderr
+    assert "flam                             0 added" in result.stdout

@@ -33,15 +33,6 @@ from training.loop.draws import class_draws
 from training.loop.score_figures import score_figures, top_k_hits
 from training.model.losses import DrumLoss
 
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # Any model, any loss
 
 

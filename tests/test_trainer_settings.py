@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ from training.loop.augment import AugmentConfig, WaveAugment
 from training.loop.config import PRESETS, load_recipe
 from training.loop.config_text import describe_settings, recipe_toml
 from training.model.losses import DrumLoss, masked_cross_entropy
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 # Accumulated batches are one large batch
 

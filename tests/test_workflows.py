@@ -217,7 +217,8 @@ def test_a_dataset_that_is_ready(runner: Runner) -> None:
 def test_a_gate_that_fails_is_an_error_at_its_file(runner: Runner) -> None:
     write(runner, manifest(0, 1) + event(2, "no such label") + "\n")
     assert runner.step("Judge") == 1
-    assert "::error file=data/my events.jsonl,title=health.max_unknown_labels::" in runner.log
+    where = "file=data/my events.jsonl,line=3,title=health.max_unknown_labels"
+    assert f"::error {where}::Labels that the taxonomy does not know: 1 hit, asked" in runner.log
     assert runner.outputs()["status"] == "fail"
     assert "**FAIL**" in runner.summary.read_text()
 
@@ -229,7 +230,9 @@ def test_bad_input_is_an_error_at_its_line(runner: Runner) -> None:
     assert runner.outputs()["status"] == "error"
     assert "nothing was judged" in runner.summary.read_text()
     assert runner.step("Gather") == 0
-    assert not (runner.checkout / "reports" / "comment.md").exists()
+    comment = (runner.checkout / "reports" / "comment.md").read_text()
+    assert comment.startswith(f"{MARKER}\n\n### ❌ bad input: nothing was judged\n")
+    assert "| data/my events.jsonl:&#8203;3: session&#95;id: is required |" in comment
 
 
 def test_arguments_are_never_taken_apart(runner: Runner) -> None:
@@ -258,6 +261,10 @@ def test_what_changed_since_the_base_is_published(runner: Runner) -> None:
     tools = ("run-readiness-checks", "compare-manifests", "compare-health-reports")
     places = [comment.index(f" `{tool}`: ") for tool in tools]
     assert places == sorted(places)
+    assert "- ℹ️ `compare-manifests`: 8 → 11 events: 4 added, 1 removed\n" in comment
+    assert comment.count(f"`{runner.temp}/earlier/") == 3, "a place that is the same on every run"
+    summary = (runner.temp / "summary-Compare").read_text()
+    assert "### ℹ️ `compare-manifests`: 8 → 11 events" in summary, "also where nobody may comment"
 
 
 @pytest.mark.slow
@@ -331,6 +338,7 @@ def comment(runner: Runner, body: str | None, ids: str = "", number: str = "12")
     runner.values |= {
         "github.token": "t",
         "github.event.pull_request.number": number,
+        "github.event.pull_request.head.sha": "c" * 40,
         "github.repository": "o/r",
         "github.server_url": "https://example.org",
         "github.run_id": "77",
@@ -350,7 +358,9 @@ def test_the_first_comment_is_made_and_then_changed(runner: Runner) -> None:
     words = asked(runner)
     assert "repos/o/r/issues/12/comments" in words
     assert "POST" in words
-    assert (runner.temp / "body").read_text() == text
+    where = "\n[Pages, reports and log of this run](https://example.org/o/r/actions/runs/77)"
+    commit = f" · commit {'c' * 40}\n"
+    assert (runner.temp / "body").read_text() == text + where + commit
     assert comment(runner, text, ids="345\n678\n") == 0, runner.log
     words = asked(runner)
     assert "repos/o/r/issues/comments/345" in words

@@ -10,7 +10,8 @@ from training import options
 
 
 @options.command(
-    example="python tools/annotate_techniques.py --input events.jsonl --output annotated.jsonl"
+    example="drumgate annotate-techniques --input events.jsonl --output annotated.jsonl",
+    rewrites=("output",),
 )
 @click.option("--input", "source", type=options.INPUT_FILE, required=True, help="The manifest.")
 @click.option(
@@ -23,7 +24,7 @@ from training import options
     "rules",
     multiple=True,
     metavar="ID",
-    help="Apply only this rule (repeatable); the default is all of them.",
+    help="Apply only this rule; repeatable. The default is all of them.",
 )
 @click.option("--report", type=options.OUTPUT_FILE, help="Write the figures as JSON here.")
 def main(

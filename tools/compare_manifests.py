@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -10,17 +11,24 @@ from training import options
 
 
 @options.command(
-    example="python tools/compare_manifests.py base.jsonl candidate.jsonl"
+    example="drumgate compare-manifests base.jsonl candidate.jsonl"
     " --json-output diff.json --fail-on removed --fail-on moved=10"
 )
-@click.argument("base", callback=options.manifest_inputs)
-@click.argument("candidate", callback=options.manifest_inputs)
+@click.argument("base", **options.MANIFESTS)
+@click.argument("candidate", **options.MANIFESTS)
 @click.option(
     "--tolerance-ms",
     type=click.FloatRange(min=0),
     default=50.0,
     show_default=True,
-    help="Where ids differ, onsets further apart are never taken for the same event.",
+    help="Where ids differ, onsets further apart are never taken for one event.",
+)
+@click.option(
+    "--pair-by",
+    type=click.Choice(["id", "time"]),
+    default="id",
+    show_default=True,
+    help="time leaves sample_id aside: for manifests whose ids were given anew.",
 )
 @click.option(
     "--fail-on",
@@ -42,6 +50,7 @@ def main(
     base: tuple[Path, ...],
     candidate: tuple[Path, ...],
     tolerance_ms: float,
+    pair_by: Literal["id", "time"],
     fail_on: tuple[str, ...],
     limit: int,
     memory_limit: str | None,
@@ -61,6 +70,7 @@ def main(
             base=base,
             candidate=candidate,
             tolerance_ms=tolerance_ms,
+            pair_by=pair_by,
             fail_on=fail_on,
             limit=limit,
             gates=outputs.gates,

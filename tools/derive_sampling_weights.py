@@ -19,6 +19,8 @@ def _boosts(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> di
     boosts = {}
     for text in given:
         name, equals, number = text.partition("=")
+        if name.strip() in boosts:
+            raise click.BadParameter(f"{name.strip()!r} is given twice")
         try:
             boosts[name.strip()] = float(number)
         except ValueError:
@@ -38,12 +40,10 @@ def _key(
 
 
 @options.command(
-    example="python tools/derive_sampling_weights.py annotations/events.jsonl"
+    example="drumgate derive-sampling-weights annotations/events.jsonl"
     " --output sampling_weights.json --profile prod_combined"
 )
-@click.argument(
-    "manifests", nargs=-1, required=True, callback=options.manifest_inputs, metavar="MANIFEST…"
-)
+@click.argument("manifests", nargs=-1, required=True, metavar="MANIFEST...", **options.MANIFESTS)
 @click.option("--output", type=options.OUTPUT_FILE, required=True, help="Write the weights here.")
 @click.option(
     "--scheme",
@@ -78,7 +78,7 @@ def _key(
     multiple=True,
     metavar="NAME=FACTOR",
     callback=_boosts,
-    help="Raise a group by FACTOR times the share of its events that show NAME (repeatable).",
+    help="Raise a group by FACTOR times the share of its events that show NAME; repeatable.",
 )
 @click.option("--include-technique", multiple=True, help="Draw only events that show one of these.")
 @click.option("--exclude-technique", multiple=True, help="Draw no event that shows one of these.")
@@ -135,14 +135,14 @@ def main(
             profiles_path=profiles_path,
             given=given,
             draws=draws,
-            output=output,
             memory_limit=memory_limit,
             cache_dir=cache_dir,
         )
     )
     write_json(output, artefact)
-    options.echo(sampling.summary(artefact))
-    options.echo(f"written to {output}")
+    for warning in artefact["warnings"]:
+        options.warn(warning)
+    options.echo(f"{sampling.summary(artefact)}\nwritten to {output}")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import click
 from training import options
 
 
-@options.command(example="python tools/ingest_groove.py data/groove --output groove/events.jsonl")
+@options.command(example="drumgate ingest-groove data/groove --output groove/events.jsonl")
 @click.argument("root", type=options.INPUT_DIR)
 @click.option(
     "--output",

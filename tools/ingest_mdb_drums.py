@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @options.command(
-    example="python tools/ingest_mdb_drums.py data/mdb_drums --output mdb/events.jsonl "
+    example="drumgate ingest-mdb-drums data/mdb_drums --output mdb/events.jsonl "
     "--test-tracks MusicDelta_Rock --test-tracks MusicDelta_Reggae"
 )
 @click.argument("root", type=options.INPUT_DIR)
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     "--test-tracks",
     multiple=True,
     metavar="NAME",
-    help="Put this track in split test (repeatable).",
+    help="Put this track in split test; repeatable.",
 )
 @click.option(
-    "--val-tracks", multiple=True, metavar="NAME", help="Put this track in split val (repeatable)."
+    "--val-tracks", multiple=True, metavar="NAME", help="Put this track in split val; repeatable."
 )
 def main(
     root: Path,

@@ -1,4 +1,4 @@
-"""Make a drum data set with the built-in synthesiser: multi-microphone audio with exact truth."""
+"""Make a drum dataset with the built-in synthesiser: multi-microphone audio with exact truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training import options
 
 
 @options.command(
-    example="python tools/make_demo_dataset.py demo --sessions 24 --drummers 6 --kits 8 --seed 0"
+    example="drumgate make-demo-dataset demo --sessions 24 --drummers 6 --kits 8 --seed 0"
 )
 @click.argument("out", type=options.OUTPUT_DIR)
 @click.option("--sessions", type=int, default=24, show_default=True, help="Sessions on the kit.")
@@ -32,7 +32,7 @@ from training import options
     type=click.IntRange(min=1),
     help="Sessions rendered at once (default: the cores, at most 4); never changes the result.",
 )
-@click.option("--force", is_flag=True, help="Replace a data set that this tool made before.")
+@click.option("--force", is_flag=True, help="Replace a dataset that this tool made before.")
 @click.option(
     "--progress/--no-progress", default=True, show_default=True, help="Show a bar in a terminal."
 )

@@ -11,14 +11,15 @@ from training import options
 
 
 @options.command(
-    example="python tools/merge_manifests.py --input a.jsonl --input b.jsonl --output all.jsonl"
+    example="drumgate merge-manifests --input a.jsonl --input b.jsonl --output all.jsonl",
+    rewrites=("output",),
 )
 @click.option(
     "--input",
     "inputs",
     multiple=True,
     required=True,
-    callback=options.manifest_inputs,
+    **options.MANIFESTS,
     metavar="MANIFEST",
     help="A manifest (.jsonl, .gz, .zst, .parquet), a pattern, or - for standard input."
     " Repeatable; their order is kept.",

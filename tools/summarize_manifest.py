@@ -10,10 +10,8 @@ import click
 from training import options
 
 
-@options.command(example="python tools/summarize_manifest.py annotations/events.jsonl")
-@click.argument(
-    "inputs", nargs=-1, required=True, callback=options.manifest_inputs, metavar="MANIFEST..."
-)
+@options.command(example="drumgate summarize-manifest annotations/events.jsonl")
+@click.argument("inputs", nargs=-1, required=True, metavar="MANIFEST...", **options.MANIFESTS)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),

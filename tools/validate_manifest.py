@@ -12,12 +12,10 @@ from training.errors import DrumgateError
 
 
 @options.command(
-    example="python tools/validate_manifest.py annotations/*.jsonl --audio-root recordings"
+    example="drumgate validate-manifest annotations/*.jsonl --audio-root recordings"
     " --format sarif --output manifest.sarif"
 )
-@click.argument(
-    "inputs", nargs=-1, required=True, callback=options.manifest_inputs, metavar="MANIFEST..."
-)
+@click.argument("inputs", nargs=-1, required=True, metavar="MANIFEST...", **options.MANIFESTS)
 @click.option(
     "--record",
     type=click.Choice(["event", "ground_truth", "prediction"]),
@@ -25,11 +23,7 @@ from training.errors import DrumgateError
     show_default=True,
     help="What a line is.",
 )
-@click.option(
-    "--audio-root",
-    type=options.INPUT_DIR,
-    help="Folder that audio_path is relative to: check every file's header against its events.",
-)
+@options.audio_root_options("none, and no audio is looked at")
 @click.option(
     "--components", type=options.INPUT_FILE, help="Label taxonomy; by default the shipped one."
 )
@@ -61,12 +55,18 @@ from training.errors import DrumgateError
 @click.option("--strict", is_flag=True, help="Warnings set the exit code as well.")
 @options.engine_options
 def main(
-    form: str, output: Path | None, strict: bool, audio_root: Path | None, **wanted: Any
+    form: str,
+    output: Path | None,
+    strict: bool,
+    audio_root: Path | None,
+    audio_roots: dict[str, Path],
+    **wanted: Any,
 ) -> None:
     """Check manifests line by line, against themselves and against their audio.
 
-    MANIFEST is a file (.jsonl, .gz, .zst, .parquet), a pattern, or - for stdin. Exits 2 when a line
-    is not a valid record, 1 when valid lines contradict each other or their audio.
+    MANIFEST is a file (.jsonl, .gz, .zst, .parquet), a pattern, or - for stdin. With a folder of
+    audio, every file's header is checked against its events. Exits 2 when a line is not a valid
+    record, 1 when valid lines contradict each other or their audio.
     """
     from training.checks import validate
     from training.manifest import write_text
@@ -77,11 +77,10 @@ def main(
         summary_text,
     )
 
-    if audio_root is not None and wanted["record"] != "event":
-        raise click.UsageError("--audio-root needs events: --record event")
-    found = validate.run(
-        validate.Options(audio_root=audio_root, **wanted), track=options.track("checking")
-    )
+    if (audio_root is not None or audio_roots) and wanted["record"] != "event":
+        raise click.UsageError("--audio-root and --audio-root-map need events: --record event")
+    asked = validate.Options(audio_root=audio_root, audio_roots=audio_roots, **wanted)
+    found = validate.run(asked, track=options.track("checking"))
     if output is not None:
         write_text(output, FORMATS[form](found))
         options.echo(summary_text(found))

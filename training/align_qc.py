@@ -25,7 +25,7 @@ class NamedPath(click.ParamType):
 
 
 @options.command(
-    example="python training/align_qc.py --manifest sessions/session_001.json"
+    example="drumgate align-qc --manifest sessions/session_001.json"
     " --report reports/session_001_alignment.json --strict"
 )
 @click.argument("mics", nargs=-1, type=NamedPath())
@@ -34,7 +34,7 @@ class NamedPath(click.ParamType):
     "manifests",
     type=options.INPUT_FILE,
     multiple=True,
-    help="Session manifest (JSON): session_id, anchor_mic and mics. May be repeated.",
+    help="Session manifest (JSON): session_id, anchor_mic and mics. Repeatable.",
 )
 @click.option(
     "--session-dir",

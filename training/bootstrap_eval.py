@@ -9,13 +9,8 @@ import click
 from training import options
 
 
-def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[str, ...]:
-    """Read `a,b,c`."""
-    return tuple(name.strip() for name in (given or "").split(",") if name.strip())
-
-
 @options.command(
-    example="python training/bootstrap_eval.py --ground-truth splits/test.jsonl"
+    example="drumgate bootstrap-eval --ground-truth splits/test.jsonl"
     " --predictions outputs/test_preds.jsonl --report reports/test_bootstrap.json"
     " --iterations 1000"
 )
@@ -39,7 +34,7 @@ def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[st
 @click.option(
     "--metrics",
     metavar="NAME,…",
-    callback=_names,
+    callback=options.comma_names,
     help="Figures to report; all of them by default. An unknown name lists them.",
 )
 @options.threshold_option
@@ -50,7 +45,10 @@ def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[st
     help="The same for the baseline's predictions, which --calibration leaves alone.",
 )
 @click.option(
-    "--labels", metavar="NAME,…", callback=_names, help="The classes; any other label is an error."
+    "--labels",
+    metavar="NAME,…",
+    callback=options.comma_names,
+    help="The classes; any other label is an error.",
 )
 @click.option(
     "--components",
@@ -108,9 +106,11 @@ def main(outputs: options.ReportOutputs, **given: Any) -> None:
     also what changed since an earlier model, on the same clips. Judges always; blocks with
     --strict.
     """
-    from training.checks import bootstrap
+    from training.checks import bootstrap, bootstrap_report
 
     report = bootstrap.run(bootstrap.Options(**given, gates=outputs.gates))
+    if given["baseline_predictions"] and outputs.format == "text":
+        options.echo(bootstrap_report.comparison_table(report.to_dict()))
     options.finish(report, outputs)
 
 

@@ -30,7 +30,7 @@ def _gates(_: click.Context, param: click.Parameter, given: tuple[str, ...]) -> 
 
 
 @options.command(
-    example="python training/boundary_eval.py --ground-truth boundary_pack/labels.jsonl"
+    example="drumgate boundary-eval --ground-truth boundary_pack/labels.jsonl"
     " --predictions outputs/boundary_predictions.jsonl --strict"
 )
 @click.option(
@@ -77,12 +77,17 @@ def _gates(_: click.Context, param: click.Parameter, given: tuple[str, ...]) -> 
     help="Gate: the macro recall must reach this.",
 )
 @click.option(
+    "--min-macro-precision",
+    type=click.FloatRange(0, 1),
+    help="Gate: the macro precision must reach this.",
+)
+@click.option(
     "--gate",
     "gate_values",
     multiple=True,
     metavar="NAME=VALUE",
     callback=_gates,
-    help="Set a gate by its name, such as min_macro_recall=0.9 (repeatable).",
+    help="Set a gate by its name, such as min_macro_recall=0.9; repeatable.",
 )
 @click.option(
     "--min-classes",
@@ -90,6 +95,13 @@ def _gates(_: click.Context, param: click.Parameter, given: tuple[str, ...]) -> 
     default=2,
     show_default=True,
     help="With reference events of fewer classes the macro recall is not measured.",
+)
+@click.option(
+    "--min-events",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="With fewer events that hold a class no gate is measured.",
 )
 @click.option(
     "--iterations",

@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 from training import options
 
-
-def _audio_roots(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, Path]:
-    roots: dict[str, Path] = {}
-    for value in values:
-        source, equals, folder = value.partition("=")
-        if not (source and equals and folder):
-            raise click.BadParameter(f"must be SOURCE=DIR (got {value!r})")
-        if source in roots:
-            raise click.BadParameter(f"source {source!r} is given twice")
-        roots[source] = Path(folder)
-    return roots
-
-
 _RATIO = click.FloatRange(0, 1, max_open=True)
 
 
 @options.command(
-    example="python training/build_training_dataset.py annotations/events.jsonl DATASET"
+    example="drumgate build-training-dataset annotations/events.jsonl DATASET"
     " --audio-root recordings --val-ratio 0.1 --seed 7"
 )
 @click.argument("events", type=options.INPUT_FILE)
 @click.argument("out", type=options.OUTPUT_DIR)
-@click.option(
-    "--audio-root",
-    type=options.INPUT_DIR,
-    help="Folder that audio_path is relative to.  [default: the folder of EVENTS]",
-)
-@click.option(
-    "--audio-root-map",
-    "audio_roots",
-    multiple=True,
-    metavar="SOURCE=DIR",
-    callback=_audio_roots,
-    help="Another folder for the events of a source_set; may be given several times.",
-)
+@options.audio_root_options("the folder of EVENTS")
 @click.option("--val-ratio", type=_RATIO, default=0.1, show_default=True, help="Share of val.")
 @click.option("--test-ratio", type=_RATIO, default=0.1, show_default=True, help="Share of test.")
 @options.seed_option()
@@ -122,12 +94,14 @@ def main(outputs: options.ReportOutputs, **parameters: Any) -> None:
     Decodes each recording once into one 16-bit blob a split, with a table of events beside it, and
     divides the events so that no session is in two splits.
     """
-    from training.checks import build_dataset
+    from training.checks import build_dataset, build_dataset_report
 
     report = build_dataset.run(
         build_dataset.Options(**parameters, gates=outputs.gates),
         track=lambda items, what: options.progress(items, description=what, total=len(items)),
     )
+    if outputs.format == "text" and (held := build_dataset_report.summary(report)):
+        options.echo(held)
     options.finish(report, outputs)
 
 

@@ -9,13 +9,8 @@ import click
 from training import options
 
 
-def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[str, ...]:
-    """Read `a,b,c`."""
-    return tuple(name.strip() for name in (given or "").split(",") if name.strip())
-
-
 @options.command(
-    example="python training/calibrate.py --ground-truth splits/val.jsonl"
+    example="drumgate calibrate --ground-truth splits/val.jsonl"
     " --predictions outputs/val_preds.jsonl --output models/calibration.json"
 )
 @click.option(
@@ -45,15 +40,15 @@ def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[st
 )
 @click.option(
     "--method",
-    type=click.Choice(["platt", "temperature", "none"]),
-    default="platt",
+    type=click.Choice(["auto", "platt", "temperature", "none"]),
+    default="auto",
     show_default=True,
     help="Slope and intercept a class, one temperature for all, or thresholds only.",
 )
 @click.option(
     "--objective",
-    type=click.Choice(["f1", "cost", "recall_floor", "keep"]),
-    default="f1",
+    type=click.Choice(["auto", "f1", "cost", "recall_floor", "keep"]),
+    default="auto",
     show_default=True,
     help="What the threshold of each class is chosen for; keep leaves every decision as it is.",
 )
@@ -88,7 +83,10 @@ def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[st
     help="Clips with the same value stay in one fold; none = each clip on its own.",
 )
 @click.option(
-    "--labels", metavar="NAME,…", callback=_names, help="The classes; any other label is an error."
+    "--labels",
+    metavar="NAME,…",
+    callback=options.comma_names,
+    help="The classes; any other label is an error.",
 )
 @click.option(
     "--components",
@@ -102,6 +100,11 @@ def _names(_: click.Context, __: click.Parameter, given: str | None) -> tuple[st
 )
 @click.option(
     "--max-brier", type=click.FloatRange(0, 1), help="Gate: the Brier score may be this large."
+)
+@click.option(
+    "--min-brier-skill",
+    type=click.FloatRange(max=1),
+    help="Gate: the Brier score must beat that of each class's share by so much of it.",
 )
 @options.seed_option()
 @options.report_options()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Final
 
@@ -30,10 +31,12 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "build-training-dataset": "training.build_training_dataset",
         "train-classifier": "training.train_classifier",
         "predict": "training.predict",
+        "predict-floor": "training.predict_floor",
         "export-onnx": "training.export_onnx",
     },
     "Make and change manifests": {
         "make-demo-dataset": "tools.make_demo_dataset",
+        "render-performances": "tools.render_performances",
         "ingest-mdb-drums": "tools.ingest_mdb_drums",
         "ingest-groove": "tools.ingest_groove",
         "annotate-techniques": "tools.annotate_techniques",
@@ -66,6 +69,17 @@ class LazyGroup(Group):
         made.name = cmd_name
         return made
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the tool that is called; of an unknown one, say which name is nearest."""
+        slip = args[0] not in MODULES and not args[0].startswith("-")
+        if slip and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(args[0].replace("_", "-"), MODULES, n=1)
+            advice = f" Did you mean {near[0]!r}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{advice}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the tools by what they are for."""
         for title, tools in SECTIONS.items():
@@ -75,7 +89,7 @@ class LazyGroup(Group):
 
     def _summary(self, ctx: click.Context, name: str) -> str:
         tool = self.get_command(ctx, name)
-        return tool.get_short_help_str(limit=80) if tool else ""
+        return tool.get_short_help_str(limit=150) if tool else ""
 
 
 @click.group(
@@ -87,7 +101,7 @@ def main() -> None:
     """Say whether a drum dataset is ready to train on, and a drum model ready to release.
 
     Exit codes: 0 every required gate passes, 1 a gate blocks, 2 bad usage or bad input,
-    130 interrupted.
+    70 a fault of drumgate itself, 130 interrupted.
     """
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @options.command(
-    example="python training/compare_health_reports.py --baseline reports/health/baseline.json"
+    example="drumgate compare-health-reports --baseline reports/health/baseline.json"
     " --candidate reports/health/latest_health.json --max-drop 25 --ignore-label aux_percussion"
     " --json-output reports/health/diff.json --html-output reports/health/diff.html"
 )
@@ -75,9 +75,6 @@ def main(outputs: options.ReportOutputs, **chosen: Any) -> None:
     from training.checks import health_compare
 
     asked = health_compare.Options(**chosen, gates=outputs.gates)
-    for path in (outputs.report, outputs.html_output, outputs.junit, outputs.markdown):
-        if path and path.resolve() in (asked.baseline.resolve(), asked.candidate.resolve()):
-            raise click.UsageError(f"{path} is one of the reports that are compared")
     report = health_compare.run(asked)
     options.finish(report, outputs, around=_blessing(asked, report))
 

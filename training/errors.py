@@ -55,6 +55,11 @@ def shorten(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def clip(text: str, limit: int = 60) -> str:
+    """Return `text`, cut to `limit` characters: names out of data can be as long as a file."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 class DrumgateError(Exception):
     """An error that the user can mend: shown without a traceback, exit code 2."""
 

@@ -7,13 +7,14 @@ own errors nor Python's for an uncaught one is let through, since both are 1.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import Any, Final, TextIO
+from typing import Any, Final, NoReturn, TextIO
 
 import click
 
@@ -28,6 +29,8 @@ EXIT_BLOCKED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_INTERNAL: Final = 70
 EXIT_INTERRUPTED: Final = 130
+
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def say(text: str, *, err: bool = False) -> None:
@@ -78,16 +81,27 @@ def exit_codes() -> Iterator[None]:
         # The reader of our output went away (`| head`): nothing is wrong, nobody is listening.
         _mute(sys.stdout)
         sys.exit(EXIT_OK)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            _internal(error)
+        _mute(sys.stdout)  # it may be what is full, and would fail again when the process ends
+        say(f"cannot write: {error.strerror}; no file was left half written\n", err=True)
+        sys.exit(EXIT_BAD_INPUT)
     except Exception as error:
-        if more_said.get():
-            say(traceback.format_exc(), err=True)
-        say(
-            f"internal error: {type(error).__name__}: {error}\n"
-            "This is a fault of drumgate, not of your data; "
-            "run again with -v for the traceback and report it.\n",
-            err=True,
-        )
-        sys.exit(EXIT_INTERNAL)
+        _internal(error)
+
+
+def _internal(error: Exception) -> NoReturn:
+    """Own up to a fault of ours, with the traceback where the user asked for more."""
+    if more_said.get():
+        say(traceback.format_exc(), err=True)
+    say(
+        f"internal error: {type(error).__name__}: {error}\n"
+        "This is a fault of drumgate, not of your data; "
+        "run again with -v for the traceback and report it.\n",
+        err=True,
+    )
+    sys.exit(EXIT_INTERNAL)
 
 
 def _refused(error: DrumgateError) -> None:

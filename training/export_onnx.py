@@ -10,7 +10,7 @@ from training import options
 
 
 @options.command(
-    example="python training/export_onnx.py --model models/best_drum_classifier.pth"
+    example="drumgate export-onnx --model models/best_drum_classifier.pth"
     " --output models/best_drum_classifier.onnx"
 )
 @click.option("--model", type=options.INPUT_FILE, required=True, help="Model file of a training.")

@@ -30,7 +30,7 @@ def _edges(_: click.Context, param: click.Parameter, given: tuple[str, ...]) -> 
 
 
 @options.command(
-    example="python training/generate_boundary_pack.py --events annotations/events.jsonl"
+    example="drumgate generate-boundary-pack --events annotations/events.jsonl"
     " --output boundary_pack/labels.jsonl --window-ms 2048 --hop-ms 512 --margin-ms 40"
 )
 @click.option("--events", type=options.INPUT_FILE, required=True, help="The events manifest.")
@@ -66,13 +66,13 @@ def _edges(_: click.Context, param: click.Parameter, given: tuple[str, ...]) -> 
     "--include-label",
     "include_labels",
     multiple=True,
-    help="Only events with this label (repeatable).",
+    help="Only events with this label; repeatable.",
 )
 @click.option(
     "--exclude-label",
     "exclude_labels",
     multiple=True,
-    help="No event with this label (repeatable).",
+    help="No event with this label; repeatable.",
 )
 @click.option(
     "--max-per-edge",

@@ -10,7 +10,7 @@ from training import options
 
 
 @options.command(
-    example="python training/hard_negative_miner.py --predictions outputs/val_predictions.jsonl"
+    example="drumgate hard-negative-miner --predictions outputs/val_predictions.jsonl"
     " --ground-truth annotations/events.jsonl --output outputs/hard_negatives.jsonl"
     " --min-confidence 0.7 --max-per-label 150"
 )
@@ -57,7 +57,7 @@ from training import options
     "--exclude-label",
     "exclude_labels",
     multiple=True,
-    help="Mine nothing of this label (repeatable).",
+    help="Mine nothing of this label; repeatable.",
 )
 @click.option(
     "--timing-tolerance-ms",

@@ -18,7 +18,7 @@ def hint(error: DrumgateError) -> str:
     if first.why == "no such file":
         return _like(first)
     if error.total > SHOWN_PROBLEMS and first.path.endswith(_MANIFESTS):
-        return "to see and count every problem: drumgate validate-manifest (--help tells how)"
+        return "drumgate validate-manifest lists every malformed line (--help tells how)"
     return ""
 
 

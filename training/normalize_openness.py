@@ -11,8 +11,9 @@ from training import options
 
 
 @options.command(
-    example="python training/normalize_openness.py --events events.jsonl --output normalized.jsonl"
-    " --curves training/calibration/openness_curves.json"
+    example="drumgate normalize-openness --events events.jsonl --output normalized.jsonl"
+    " --curves training/calibration/openness_curves.json",
+    rewrites=("output",),
 )
 @click.option("--events", type=options.INPUT_FILE, required=True, help="The manifest.")
 @click.option(
@@ -54,6 +55,10 @@ def main(report: Path | None, **parameters: Any) -> None:
     fitting = parameters["fit"] is not None
     if fitting and (parameters["output"] or parameters["curves"] or parameters["default_curve"]):
         raise click.UsageError("--fit takes neither --output nor --curves nor --default-curve")
+    if fitting and parameters["overwrite"]:
+        raise click.UsageError("--fit takes no --overwrite: it writes no manifest")
+    if not fitting and parameters["fit_from"] != "auto":
+        raise click.UsageError("--fit-from says what --fit fits to; give that too")
     if not fitting and parameters["output"] is None and not parameters["dry_run"]:
         raise click.UsageError("give --output (or --dry-run)")
     made = (_fit if fitting else _normalize)(**parameters)

@@ -18,7 +18,7 @@ file = partial(click.option, type=options.INPUT_FILE)
 
 
 @options.command(
-    example="python training/openset_eval.py --ground-truth test_ood_unknown/labels.jsonl"
+    example="drumgate openset-eval --ground-truth test_ood_unknown/labels.jsonl"
     " --predictions outputs/test_ood_unknown_preds.jsonl --strict"
 )
 @file(

@@ -19,6 +19,7 @@ from training.exits import EXIT_BLOCKED as EXIT_BLOCKED
 from training.exits import EXIT_OK as EXIT_OK
 from training.exits import ExitCodes, for_github
 from training.exits import say as say
+from training.outputs import refuse_overlaps
 from training.progress import more_said, shown
 from training.progress import progress as progress
 from training.progress import track as track
@@ -39,11 +40,17 @@ class Command(ExitCodes):
     """A drumgate command; its help ends with an example."""
 
     def __init__(
-        self, *args: Any, example: str = "", own_display: bool = False, **kwargs: Any
+        self,
+        *args: Any,
+        example: str = "",
+        own_display: bool = False,
+        rewrites: tuple[str, ...] = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
         self.own_display = own_display
+        self.rewrites = rewrites
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, once every number is known to be finite: click lets NaN through."""
@@ -52,6 +59,7 @@ class Command(ExitCodes):
             for number in value if isinstance(value, tuple) else (value,):
                 if isinstance(number, float) and not math.isfinite(number):
                     raise click.BadParameter(f"{number} is not a finite number", ctx, parameter)
+        refuse_overlaps(ctx, OUTPUT_FILE, self.rewrites)
         if self.own_display:
             return super().invoke(ctx)
         with shown(self.name or "working"):
@@ -69,10 +77,13 @@ class Group(ExitCodes, click.Group):
     """A group whose every ending goes through `exit_codes`."""
 
 
-def command(*, example: str, own_display: bool = False) -> Callable[[Function], Command]:
+def command(
+    *, example: str, own_display: bool = False, rewrites: tuple[str, ...] = ()
+) -> Callable[[Function], Command]:
     """Make a function a drumgate command: `-v`, `--version`, exit codes, an example in its help.
 
-    A command with a display of its own (`own_display`) gets none of ours while it runs.
+    A command with a display of its own (`own_display`) gets none of ours while it runs. No output
+    may be an input, but for those parameters that `rewrites` names.
     """
 
     def decorate(function: Function) -> Command:
@@ -87,7 +98,11 @@ def command(*, example: str, own_display: bool = False) -> Callable[[Function], 
         )
         version = click.version_option(__version__, prog_name="drumgate")
         made = click.command(
-            cls=Command, example=example, own_display=own_display, context_settings=_CONTEXT
+            cls=Command,
+            example=example,
+            own_display=own_display,
+            rewrites=rewrites,
+            context_settings=_CONTEXT,
         )
         return made(version(verbose(function)))
 
@@ -117,13 +132,18 @@ def report_options(
     """Add the options of a tool that judges; the command gets them as one `outputs` argument.
 
     Args:
-        report: the name of the flag for the JSON report.
+        report: another name of `--report`, the flag for the JSON report.
         strict: whether a blocking verdict needs `--strict` to set the exit code; without the flag
             the command always blocks and `outputs.strict` is true.
         html: the name of the flag for the HTML page.
     """
     options: list[Callable[[Function], Function]] = [
-        click.option(report, "report", type=OUTPUT_FILE, help="Write the JSON report here."),
+        click.option(
+            *dict.fromkeys((report, "--report")),
+            "report",
+            type=OUTPUT_FILE,
+            help="Write the JSON report here.",
+        ),
         click.option(html, "html_output", type=OUTPUT_FILE, help="Write the HTML page here."),
         click.option("--junit", type=OUTPUT_FILE, help="Write the verdicts as JUnit XML here."),
         click.option(
@@ -228,6 +248,46 @@ def manifest_inputs(
     return tuple(found)
 
 
+MANIFESTS: Final[dict[str, Any]] = {"type": click.Path(), "callback": manifest_inputs}
+"""What an option or argument for manifests needs; the type lets a shell complete names of files."""
+
+
+def audio_root_options(default: str) -> Callable[[Function], Function]:
+    """Add `--audio-root`, and `--audio-root-map`, which the command gets as `audio_roots`.
+
+    Args:
+        default: the folder that counts where none is given, in words.
+    """
+
+    def roots(
+        context: click.Context, parameter: click.Parameter, values: Sequence[str]
+    ) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for value in values:
+            source, equals, folder = value.partition("=")
+            if not (source and equals and folder):
+                raise click.BadParameter(f"must be SOURCE=DIR (got {value!r})", context, parameter)
+            if source in found:
+                raise click.BadParameter(f"source {source!r} is given twice", context, parameter)
+            found[source] = Path(folder)
+        return found
+
+    one = click.option(
+        "--audio-root",
+        type=INPUT_DIR,
+        help=f"Folder that audio_path is relative to.  [default: {default}]",
+    )
+    many = click.option(
+        "--audio-root-map",
+        "audio_roots",
+        multiple=True,
+        metavar="SOURCE=DIR",
+        callback=roots,
+        help="Another folder for the events of a source_set; repeatable.",
+    )
+    return lambda function: one(many(function))
+
+
 def engine_options(function: Function) -> Function:
     """Add `--memory-limit` and `--cache-dir`, for tools that read whole manifests."""
     for option in (
@@ -261,6 +321,13 @@ def split_commas(
     if not all(names):
         raise click.BadParameter("holds an empty name", context, parameter)
     return tuple(dict.fromkeys(names))
+
+
+def comma_names(
+    context: click.Context, parameter: click.Parameter, value: str | None
+) -> tuple[str, ...]:
+    """Read `a,b,c`, as `split_commas` does; () when the option was not given: a click callback."""
+    return () if value is None else split_commas(context, parameter, [value])
 
 
 def finish(

@@ -11,18 +11,8 @@ import click
 from training import options
 
 
-def _audio_roots(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, Path]:
-    pairs = [value.partition("=") for value in values]
-    for source, equals, folder in pairs:
-        if not (source and equals and folder):
-            raise click.BadParameter(f"must be SOURCE=DIR (got {source!r})")
-    return {source: Path(folder) for source, _, folder in pairs}
-
-
 @options.command(
-    example="python training/predict.py --model models/best_drum_classifier.pth"
+    example="drumgate predict --model models/best_drum_classifier.pth"
     " --events annotations/events.jsonl --audio-root recordings --output predictions.jsonl"
 )
 @click.option("--model", type=options.INPUT_FILE, required=True, help="Model file of a training.")
@@ -39,7 +29,7 @@ def _audio_roots(
 @click.option(
     "--audio",
     multiple=True,
-    callback=options.manifest_inputs,
+    **options.MANIFESTS,
     metavar="FILE",
     help="Whole recording, in place of --events: its onsets are found first; repeatable, and a"
     ' pattern such as "takes/*.wav" will do.',
@@ -56,19 +46,7 @@ def _audio_roots(
     type=options.INPUT_FILE,
     help="With --audio: annotated events of the recordings, for false alarms an hour and recall.",
 )
-@click.option(
-    "--audio-root",
-    type=options.INPUT_DIR,
-    help="Folder that audio_path is relative to.  [default: the manifest's folder]",
-)
-@click.option(
-    "--audio-root-map",
-    "audio_roots",
-    multiple=True,
-    metavar="SOURCE=DIR",
-    callback=_audio_roots,
-    help="Another folder for the rows of a source_set; repeatable.",
-)
+@options.audio_root_options("the manifest's folder")
 @click.option(
     "--preset",
     type=click.Choice(["default", "short", "fast"]),

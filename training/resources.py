@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
-_FOLDERS = (_PACKAGE.parent / "configs", _PACKAGE / "_configs")
+# Its own first: beside an installed package another distribution may have put a folder `configs`.
+_FOLDERS = (_PACKAGE / "_configs", _PACKAGE.parent / "configs")
 
 
 def config_path(name: str) -> Path:

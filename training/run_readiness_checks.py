@@ -21,7 +21,7 @@ PAIR = ("ground-truth", "predictions")
 # The flags of each check, named --<check>-<flag>; their meaning is that of the check's own command.
 CHECK_FLAGS: dict[str, dict[str, dict[str, Any]]] = {
     "alignment": {
-        "manifest": FILE | MANY | {"help": "Session manifest for align-qc; may be repeated."},
+        "manifest": FILE | MANY | {"help": "Session manifest for align-qc; repeatable."},
         "max-delay-ms": {"type": float},
         "max-drift-samples-per-min": {"type": float},
     },
@@ -102,7 +102,7 @@ def run_flags(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @options.command(
-    example="python training/run_readiness_checks.py --config configs/readiness.toml"
+    example="drumgate run-readiness-checks --config configs/readiness.toml"
     " --report reports/readiness.json --html-output reports/index.html"
 )
 @run_flags

@@ -9,7 +9,7 @@ import click
 from training import options
 
 
-@options.command(example="python training/show_report.py reports/readiness.json --strict")
+@options.command(example="drumgate show-report reports/readiness.json --strict")
 @click.argument("reports", nargs=-1, required=True, type=options.INPUT_FILE, metavar="REPORT...")
 @click.option(
     "--format",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @options.command(
     own_display=True,
-    example="python training/train_classifier.py --dataset DATASET --epochs 50 --batch-size 32"
+    example="drumgate train-classifier --dataset DATASET --epochs 50 --batch-size 32"
     " --lr 0.001 --device cuda --output models --metrics-json reports/run.json",
 )
 @click.option(

@@ -15,7 +15,10 @@ if ! git cat-file -e "$base^{commit}" 2> /dev/null; then
 fi
 git cat-file -e "$base:./$MANIFEST" 2> /dev/null || skip "the manifest is new"
 
-before=$(mktemp -d)
+# The same place on every run: it stands in the reports, and two runs should make the same.
+before=${RUNNER_TEMP:?}/earlier
+rm -rf "$before"
+mkdir -p "$before"
 trap 'rm -rf "$before"' EXIT
 # --filters: as it would lie in a checkout, be it in Git LFS.
 git cat-file --filters "$base:./$MANIFEST" > "$before/${MANIFEST##*/}"
@@ -37,6 +40,9 @@ mkdir -p "$REPORTS"
 "$DRUMGATE" dataset-health --events "$MANIFEST" --output "$before/now.json" > /dev/null
 "$DRUMGATE" compare-manifests "$before/${MANIFEST##*/}" "$MANIFEST" \
   --json-output "$REPORTS/manifest_diff.json" --html-output "$REPORTS/manifest_diff.html"
+if [[ -n ${GITHUB_STEP_SUMMARY:-} ]]; then
+  "$DRUMGATE" show-report "$REPORTS/manifest_diff.json" --format markdown >> "$GITHUB_STEP_SUMMARY"
+fi
 "$DRUMGATE" compare-health-reports --baseline "$before/health.json" --candidate "$before/now.json" \
   ${arguments[@]+"${arguments[@]}"} --github \
   --json-output "$REPORTS/health_diff.json" --html-output "$REPORTS/health_diff.html"

@@ -9,5 +9,6 @@ for name in readiness manifest_diff health_diff; do
   fi
 done
 if [[ ${found[0]:-} == "$REPORTS/readiness.json" ]]; then
-  "$DRUMGATE" show-report "${found[@]}" --format markdown > "$REPORTS/comment.md"
+  # GitHub takes 65,536 bytes; comment.sh adds where the pages are.
+  "$DRUMGATE" show-report "${found[@]}" --format markdown --max-bytes 65000 > "$REPORTS/comment.md"
 fi

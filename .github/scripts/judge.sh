@@ -14,9 +14,16 @@ while IFS= read -r line; do
 done <<< "${ARGS:-}"
 
 mkdir -p "$REPORTS"
-exec "$DRUMGATE" run-readiness-checks ${arguments[@]+"${arguments[@]}"} \
+code=0
+"$DRUMGATE" run-readiness-checks ${arguments[@]+"${arguments[@]}"} \
   --report "$REPORTS/readiness.json" \
   --html-output "$REPORTS/index.html" \
   --junit "$REPORTS/readiness.xml" \
   --markdown "$REPORTS/readiness.md" \
-  --github
+  --github || code=$?
+# Of bad input there is no report: what is wrong, line by line, is all that there is to comment.
+if ((code == 2)) && [[ -s ${GITHUB_STEP_SUMMARY:-} ]]; then
+  { echo '<!-- drumgate:run-readiness-checks -->'; cat "$GITHUB_STEP_SUMMARY"; } \
+    > "$REPORTS/comment.md"
+fi
+exit "$code"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
@@ -12,6 +12,8 @@ from typing import Any, Final
 import numpy as np
 
 from training.audio.reading import read_audio, resample
+from training.checks.alignment_judge import judge_pair, lost_stretches, told
+from training.checks.alignment_report import Recording, mic_row, pair_row
 from training.checks.alignment_session import (
     Mic,
     Session,
@@ -20,15 +22,7 @@ from training.checks.alignment_session import (
     read_pairs,
 )
 from training.errors import DrumgateError, InputError, Problem
-from training.gates import (
-    GatesSource,
-    Interval,
-    Measurement,
-    Report,
-    Verdict,
-    judge,
-    load_thresholds,
-)
+from training.gates import GatesSource, Report, Verdict, load_thresholds
 from training.gates.model import Threshold
 from training.manifest import InputFile, describe_file
 from training.metrics.alignment import (
@@ -37,14 +31,14 @@ from training.metrics.alignment import (
     PairLag,
     measure_prepared,
     prepare_anchor,
-    rough_offset_ms,
+    rough_lag_ms,
 )
-from training.metrics.alignment_channel import ChannelState, inspect_channel
-from training.metrics.alignment_types import FloatArray
+from training.metrics.alignment_channel import inspect_channel
 from training.steps import steps
 
-SERIES_POINTS: Final = 200
 LENGTH_TOLERANCE_S: Final = 0.1
+UNHEARD_S: Final = 30.0
+UNHEARD_SHARE: Final = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,18 +61,6 @@ class Options:
     max_shift_ms: float = AlignmentConfig().max_shift_ms
     jobs: int = 2
     gates: GatesSource | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Recording:
-    """One mic's recording, mixed to one channel, with what was found out about it."""
-
-    samples: FloatArray
-    sample_rate: int
-    channels: int
-    duration_s: float
-    state: ChannelState
-    file: InputFile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,8 +112,8 @@ def run(options: Options) -> Report:
     for measured in found:
         warnings += measured.warnings
         for mic, lag in measured.lags:
-            verdicts += _judge(measured.session, mic, lag, thresholds)
-            rows.append(_row(measured.session, mic, lag))
+            verdicts += judge_pair(measured.session, mic, lag, thresholds)
+            rows.append(pair_row(measured.session, mic, lag))
     sources = [m.session.source for m in found if m.session.source is not None]
     return Report(
         tool="align-qc",
@@ -198,7 +180,7 @@ def _measure(session: Session, config: AlignmentConfig) -> _Measured:
     """Measure one session, holding no more than two recordings in memory at a time."""
     anchor = _read(session.anchor)
     notes = [*session.warnings, *_notes(session, session.anchor, anchor, anchor)]
-    files, mics = [anchor.file], [_mic_row(session.anchor, anchor)]
+    files, mics = [anchor.file], [mic_row(session.anchor, anchor)]
     lags: list[tuple[Mic, PairLag]] = []
     problems: list[Problem] = []
     try:
@@ -212,24 +194,26 @@ def _measure(session: Session, config: AlignmentConfig) -> _Measured:
             problems.extend(error.problems)
             continue
         files.append(target.file)
-        mics.append(_mic_row(mic, target))
+        mics.append(mic_row(mic, target))
         notes += _notes(session, mic, target, anchor)
         lag = _lag(windows, anchor, target, mic, config)
         lags.append((mic, lag))
-        if lag.polarity_inverted:
-            notes.append(f"{session.session_id}: {mic.name}: its polarity is inverted")
+        notes += _lag_notes(session, mic, lag, anchor, config)
+        if target.file.sha256 == anchor.file.sha256:
+            same = f"the same file as the anchor {session.anchor.name}"
+            notes.append(f"{session.session_id}: {mic.name}: {same}")
     if problems:
         raise InputError(problems)
     return _Measured(session=session, lags=lags, mics=mics, files=files, warnings=notes)
 
 
-def _read(mic: Mic) -> _Recording:
+def _read(mic: Mic) -> Recording:
     samples, rate = read_audio(mic.path)
     state = inspect_channel(samples)
     mixed = samples[0] if len(samples) == 1 else samples.mean(axis=0, dtype=np.float32)
     if not state.silent and inspect_channel(mixed).silent:
         state = replace(state, peak_dbfs=None)  # the channels cancel each other
-    return _Recording(
+    return Recording(
         samples=mixed,
         sample_rate=rate,
         channels=len(samples),
@@ -241,8 +225,8 @@ def _read(mic: Mic) -> _Recording:
 
 def _lag(
     windows: AnchorWindows,
-    anchor: _Recording,
-    target: _Recording,
+    anchor: Recording,
+    target: Recording,
     mic: Mic,
     config: AlignmentConfig,
 ) -> PairLag:
@@ -257,14 +241,37 @@ def _lag(
         return replace(lag, reason="this mic is silent")
     if lag.measured:
         return lag
-    offset = rough_offset_ms(anchor.samples, samples, anchor.sample_rate)
-    if offset is None or abs(offset - expected) <= config.max_shift_ms:
+    rough = rough_lag_ms(anchor.samples, samples, anchor.sample_rate)
+    if rough is None or abs(rough - expected) <= config.max_shift_ms:
         return lag
-    hint = f"; the loudness of the two fits best at about {offset:.0f} ms (see --max-shift-ms)"
+    hint = f"; the loudness of the two fits best at about {rough:.0f} ms (see --max-shift-ms)"
     return replace(lag, reason=lag.reason + hint)
 
 
-def _notes(session: Session, mic: Mic, found: _Recording, anchor: _Recording) -> list[str]:
+def _lag_notes(
+    session: Session, mic: Mic, lag: PairLag, anchor: Recording, config: AlignmentConfig
+) -> list[str]:
+    """What the gates do not judge: polarity, short stretches astray, and how far the hits reach."""
+    if not lag.measured:
+        return []
+    notes = ["its polarity is inverted"] if lag.polarity_inverted else []
+    notes += [
+        f"{told(stretch)}: another drum, or a jump too short to judge"
+        for stretch in lost_stretches(lag, config.min_support)[1]
+        if stretch.step_ms is not None
+    ]
+    first = min([float(lag.times_s[0]), *(stretch.start_s for stretch in lag.lost)])
+    last = max([float(lag.times_s[-1]), *(stretch.stop_s for stretch in lag.lost)])
+    for begin, end in ((0.0, first), (last, anchor.duration_s)):
+        if end - begin > max(UNHEARD_S, UNHEARD_SHARE * anchor.duration_s):
+            notes.append(
+                f"no hit to compare from {begin:.1f} to {end:.1f} s: nothing is known of the lag "
+                "there"
+            )
+    return [f"{session.session_id}: {mic.name}: {note}" for note in notes]
+
+
+def _notes(session: Session, mic: Mic, found: Recording, anchor: Recording) -> list[str]:
     notes = []
     if found.sample_rate != anchor.sample_rate:
         notes.append(f"{found.sample_rate} Hz, resampled to the anchor's {anchor.sample_rate} Hz")
@@ -281,123 +288,3 @@ def _notes(session: Session, mic: Mic, found: _Recording, anchor: _Recording) ->
     if found.state.offset:
         notes.append(f"a DC offset of {found.state.dc:+.3f} of full scale")
     return [f"{session.session_id}: {mic.name}: {note}" for note in notes]
-
-
-def _judge(
-    session: Session, mic: Mic, lag: PairLag, thresholds: Mapping[str, Threshold]
-) -> list[Verdict]:
-    subject = f"{session.session_id}/{mic.name}"
-    return [
-        judge(measurement, thresholds[measurement.name], subject=subject)
-        for measurement in _measurements(lag, mic, thresholds)
-    ]
-
-
-def _measurements(
-    lag: PairLag, mic: Mic, thresholds: Mapping[str, Threshold]
-) -> Sequence[Measurement]:
-    names = ("min_support", "max_delay_ms", "max_drift_samples_per_min", "max_jump_ms")
-    if not lag.measured:
-        return [
-            Measurement(name=name, value=None, n=lag.n_windows, detail=lag.reason) for name in names
-        ]
-    residual, jump = lag.residual_ms, lag.max_jump_ms
-    jumps = ", ".join(
-        f"{jump.delay_ms:+.3f} ms between {jump.earliest_s:.2f} and {jump.latest_s:.2f} s"
-        for jump in lag.jumps
-    )
-    against = "expected" if mic.declared else "expected, since none is declared"
-    where = f"lag {lag.median_delay_ms:.3f} ms, {lag.expected_delay_ms:.3f} ms {against}"
-    if lag.jumps:
-        where += "; it jumps, so mend the jump first and measure again"
-    return [
-        Measurement(name="min_support", value=lag.support, unit="hits", n=lag.n_windows),
-        Measurement(
-            name="max_delay_ms",
-            value=None if residual is None else abs(residual),
-            n=lag.support,
-            ci=_absolute(lag.median_ci_ms, lag.expected_delay_ms),
-            detail=where,
-        ),
-        _drift(lag, thresholds),
-        Measurement(name="max_jump_ms", value=jump, n=lag.support, detail=jumps or "no jump"),
-        Measurement(
-            name="polarity_inverted", value=float(bool(lag.polarity_inverted)), n=lag.support
-        ),
-    ]
-
-
-def _drift(lag: PairLag, thresholds: Mapping[str, Threshold]) -> Measurement:
-    """Size of the drift with its interval; none when the recording is too short to tell.
-
-    Too short means: the interval reaches beyond the limit, and a drift that large would have moved
-    the mic further over the recording than a lag may be.
-    """
-    name = "max_drift_samples_per_min"
-    drift, ci = lag.drift_samples_per_min, _absolute(lag.drift_ci, 0.0)
-    minutes = float(lag.times_s[-1] - lag.times_s[0]) / 60.0
-    detail = f"{drift:+.2f} samples/min over {minutes:.2f} min"
-    limit = thresholds[name].value
-    worst_ms = np.inf if ci is None else ci.upper * minutes * 1000.0 / lag.sample_rate
-    straddles = ci is None or ci.lower <= limit < ci.upper
-    if drift is None or (straddles and worst_ms > thresholds["max_delay_ms"].value):
-        told = "not bounded" if ci is None else f"only known to lie below {ci.upper:.2f}"
-        why = f"too few hits to tell the drift: {detail}, {told} samples/min"
-        return Measurement(name=name, value=None, n=lag.support, detail=why)
-    return Measurement(name=name, value=abs(drift), n=lag.support, ci=ci, detail=detail)
-
-
-def _absolute(bounds: tuple[float, float] | None, centre: float) -> Interval | None:
-    """Interval of |figure - centre| from that of the figure; None when it is unbounded."""
-    if bounds is None or not np.all(np.isfinite(bounds)):
-        return None
-    low, high = bounds[0] - centre, bounds[1] - centre
-    nearest_zero = 0.0 if low <= 0.0 <= high else min(abs(low), abs(high))
-    return Interval(lower=nearest_zero, upper=max(abs(low), abs(high)))
-
-
-def _row(session: Session, mic: Mic, lag: PairLag) -> dict[str, Any]:
-    shown = np.unique(np.linspace(0, len(lag.times_s) - 1, SERIES_POINTS).round().astype(int))
-    points = shown if len(lag.times_s) > SERIES_POINTS else np.arange(len(lag.times_s))
-    return {
-        "session_id": session.session_id,
-        "anchor": session.anchor.name,
-        "target": mic.name,
-        "median_delay_ms": _rounded(lag.median_delay_ms),
-        "expected_delay_ms": _rounded(lag.expected_delay_ms),
-        "expected_declared": mic.declared,
-        "residual_ms": _rounded(lag.residual_ms),
-        "max_abs_delay_ms": _rounded(lag.max_abs_delay_ms),
-        "spread_ms": _rounded(lag.spread_ms),
-        "drift_samples_per_min": _rounded(lag.drift_samples_per_min),
-        "support": lag.support,
-        "windows": lag.n_windows,
-        "edge_rejected": lag.edge_rejected,
-        "confidence": _rounded(lag.confidence),
-        "evidence": _rounded(lag.evidence),
-        "polarity_inverted": lag.polarity_inverted,
-        "jumps": [{name: _rounded(v) for name, v in asdict(jump).items()} for jump in lag.jumps],
-        "reason": lag.reason,
-        "series": [
-            {"time_s": _rounded(lag.times_s[k]), "delay_ms": _rounded(lag.delays_ms[k])}
-            for k in points
-        ],
-    }
-
-
-def _mic_row(mic: Mic, found: _Recording) -> dict[str, Any]:
-    return {
-        "name": mic.name,
-        "path": str(mic.path),
-        "sample_rate": found.sample_rate,
-        "channels": found.channels,
-        "duration_s": _rounded(found.duration_s),
-        "peak_dbfs": _rounded(found.state.peak_dbfs),
-        "dc": _rounded(found.state.dc),
-        "clips": found.state.clips,
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    """Round to a millionth: far below what is measured, and the same on every machine."""
-    return None if value is None else round(float(value), 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from training.metrics.scores import Clips
 # The gates look at these whatever was asked for.
 _GATED: Final = ("macro_f1", "openness_mae")
 _UNDECIDABLE: Final = "undecidable"
+_COMPARE_POINT: Final = {"<=": operator.le, ">=": operator.ge, "==": operator.eq}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +106,7 @@ def run(options: Options) -> Report:
         models[0].clips, clusters.index, settings=settings, metrics=metrics, strata=strata
     )
     found = _explained(found, clusters)
-    verdicts = [_judge_macro_f1(found, thresholds["min_macro_f1"], settings)]
+    verdicts = [_judge_macro_f1(found, models[0], thresholds["min_macro_f1"], settings)]
     report = reporting.figures(found, truth, vocabulary, models[0], clusters, options, onsets)
     warnings = reporting.warnings(found, truth, vocabulary, models)
     used = [each for each in calibrations if each]
@@ -114,6 +116,7 @@ def run(options: Options) -> Report:
         change = compare(*pair, clusters.index, settings=settings, metrics=metrics, strata=strata)
         change = _explained(change, clusters)
         judged = _judge_change(change, models, thresholds, settings)
+        warnings += reporting.comparison_warnings(models)
         verdicts += judged
         warnings += [
             f"{verdict.name} passes on the bound of the interval only; {verdict.detail}"
@@ -218,13 +221,19 @@ def _explained(found: Estimates, clusters: Clusters) -> Estimates:
     )
 
 
-def _judge_macro_f1(found: Estimates, threshold: Threshold, settings: Resampling) -> Verdict:
+def _judge_macro_f1(
+    found: Estimates, model: Joined, threshold: Threshold, settings: Resampling
+) -> Verdict:
     estimate = found.overall["macro_f1"]
+    unsure = _undecided(estimate, threshold, settings)
     if estimate.point is None:
         detail = "there is no reference event of any class"
+    elif not _could_be_wrong(model.clips):
+        detail = "no clip lacks a class that it annotates: a false alarm could not show"
+        estimate, unsure = _without_figure(estimate), _Unsure()
     else:
-        detail = _undecided(estimate, threshold, settings) or _weakest(found)
-    return judge(_measurement("macro_f1", estimate, settings, detail), threshold)
+        detail = unsure.detail or _weakest(found)
+    return judge(_measurement("macro_f1", estimate, settings, detail, unsure), threshold)
 
 
 def _judge_change(
@@ -235,42 +244,65 @@ def _judge_change(
 ) -> list[Verdict]:
     """Judge how much worse the candidate is; a drop is baseline - candidate."""
     drop, gate = _negated(change.overall["macro_f1"]), thresholds["max_macro_f1_drop"]
-    detail = _undecided(drop, gate, settings) or _paired("baseline less candidate", drop)
-    verdicts = [judge(_measurement("macro_f1_drop", drop, settings, detail), gate)]
+    unsure = _undecided(drop, gate, settings)
+    detail = unsure.detail or _paired("baseline less candidate", drop)
+    if models[1].missing:
+        # Where the baseline says nothing it misses everything, and any candidate looks better.
+        drop, unsure = _without_figure(drop), _Unsure()
+        detail = f"{len(models[1].missing)} clips have no prediction from the baseline"
+    verdicts = [judge(_measurement("macro_f1_drop", drop, settings, detail, unsure), gate)]
 
     predicted = [np.isfinite(model.clips.openness_pred) for model in models]
     expected = np.isfinite(models[0].clips.openness)
     if not (expected & (predicted[0] | predicted[1])).any():
         return verdicts
     rise, gate = change.overall["openness_mae"], thresholds["max_openness_mae_rise"]
-    detail = _undecided(rise, gate, settings) or _paired("candidate less baseline", rise)
+    unsure = _undecided(rise, gate, settings)
+    n_both = int((expected & predicted[0] & predicted[1]).sum())
+    said = f"candidate less baseline, {n_both} of {int(expected.sum())} clips with an openness"
+    detail = unsure.detail or _paired(said, rise)
     lost = int((expected & predicted[1] & ~predicted[0]).sum())
     if lost:
         # A model may not choose the clips on which its openness is compared.
-        rise = replace(rise, point=None)
+        rise, unsure = _without_figure(rise), _Unsure()
         detail = f"{lost} clips have an openness from the baseline and none from the candidate"
-    verdicts.append(judge(_measurement("openness_mae_rise", rise, settings, detail), gate))
+    verdicts.append(judge(_measurement("openness_mae_rise", rise, settings, detail, unsure), gate))
     return verdicts
 
 
-def _measurement(name: str, estimate: Estimate, settings: Resampling, detail: str) -> Measurement:
+@dataclass(frozen=True, slots=True)
+class _Unsure:
+    """Why a gate cannot be decided and what would; empty where it can be."""
+
+    detail: str = ""
+    fix: str = ""
+
+
+def _measurement(
+    name: str, estimate: Estimate, settings: Resampling, detail: str, unsure: _Unsure
+) -> Measurement:
     bounds = None
     if estimate.lower is not None and estimate.upper is not None:
         bounds = Interval(
             lower=estimate.lower, upper=estimate.upper, confidence=settings.confidence
         )
     return Measurement(
-        name=name, value=estimate.point, n=estimate.n_clusters, ci=bounds, detail=detail
+        name=name,
+        value=estimate.point,
+        n=estimate.n_clusters,
+        ci=bounds,
+        detail=detail,
+        fix=unsure.fix,
     )
 
 
-def _undecided(estimate: Estimate, threshold: Threshold, settings: Resampling) -> str:
+def _undecided(estimate: Estimate, threshold: Threshold, settings: Resampling) -> _Unsure:
     """Say how many more sessions are needed where no interval clears the threshold."""
     if estimate.point is None:
-        return ""
+        return _Unsure()
     if estimate.lower is not None and estimate.upper is not None:
         if not estimate.lower <= threshold.value <= estimate.upper:
-            return ""
+            return _Unsure()
         why = (
             f"{estimate.point:.3f} with interval {estimate.lower:.3f}…{estimate.upper:.3f}, "
             "which holds the threshold"
@@ -279,8 +311,18 @@ def _undecided(estimate: Estimate, threshold: Threshold, settings: Resampling) -
         why = estimate.reason
     needed = more_clusters_needed(estimate, threshold.value, settings=settings)
     if not needed:
-        return f"{_UNDECIDABLE}: {why}"
-    return f"{_UNDECIDABLE}: about {needed} more sessions needed ({why})"
+        strata = " strata" in estimate.reason
+        fix = (
+            "Stratify by a field with fewer values, or leave --stratify-field out."
+            if strata
+            else ""
+        )
+        return _Unsure(f"{_UNDECIDABLE}: {why}", fix)
+    more = f"about {needed} more session{'' if needed == 1 else 's'} needed"
+    reads = f"{_UNDECIDABLE}: {more} ({why})"
+    fix = f"{more[0].upper()}{more[1:]} in the test set to tell on which side of the limit it lies."
+    missed = not _COMPARE_POINT[threshold.comparator](estimate.point, threshold.value)
+    return _Unsure(reads, f"{fix} {threshold.fix}" if missed else fix)
 
 
 def _paired(said: str, change: Estimate) -> str:
@@ -299,6 +341,15 @@ def _weakest(found: Estimates) -> str:
     macro = found.overall["macro_f1"].point
     stands = "" if macro is None else f"macro F1 itself {macro:.4f}"
     return "; ".join(filter(None, [stands, f"lowest F1: {named}" if named else ""]))
+
+
+def _could_be_wrong(clips: Clips) -> bool:
+    """Whether some clip lacks a class that it annotates, so that a false alarm could show."""
+    return bool((clips.annotated & ~clips.truth & (clips.weight > 0)[:, None]).any())
+
+
+def _without_figure(estimate: Estimate) -> Estimate:
+    return replace(estimate, point=None, lower=None, upper=None)
 
 
 def _negated(estimate: Estimate) -> Estimate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -159,7 +159,10 @@ def decisions(
     """
     classes = vocabulary.classes
     scores = cl.score_matrix(
-        [None if each is None else _merged(each.label_scores, vocabulary) for each in found],
+        [
+            None if each is None else merged(each.label_scores, vocabulary.canonical)
+            for each in found
+        ],
         classes,
         missing=0.0,
     )
@@ -311,13 +314,13 @@ def _field_values(truth: Truth, field: str) -> list[Any]:
     return values
 
 
-def _merged(scores: Mapping[str, float], vocabulary: Vocabulary) -> dict[str, float]:
+def merged(scores: Mapping[str, float], canonical: Callable[[str], str]) -> dict[str, float]:
     """Scores by class; where two names stand for one class the higher score counts."""
-    merged: dict[str, float] = {}
+    found: dict[str, float] = {}
     for name, score in scores.items():
-        label = vocabulary.canonical(name)
-        merged[label] = max(score, merged.get(label, 0.0))
-    return merged
+        label = canonical(name)
+        found[label] = max(score, found.get(label, score))
+    return found
 
 
 def _openness(row: GroundTruth) -> float | None:

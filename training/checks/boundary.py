@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from training.checks import boundary_parity
 from training.checks.boundary_input import (
     BoundaryTruth,
@@ -16,6 +18,7 @@ from training.checks.boundary_input import (
     load_rule,
     session_numbers,
 )
+from training.checks.sureness import unsure_passes
 from training.errors import DrumgateError
 from training.gates import (
     GatesSource,
@@ -34,7 +37,8 @@ from training.metrics.confusion import said_instead
 
 LISTED = 1000
 """How many sample_ids a report lists; the totals are always whole."""
-FEW_SESSIONS = 10
+FEW_SESSIONS = 8
+"""Below it the intervals are too narrow, in simulation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +58,10 @@ class Options:
     min_macro_recall: float | None = None
     gate_values: Mapping[str, float] = field(default_factory=dict)
     """Gate values by name, as given by `--gate`; `min_macro_recall` goes before them."""
+    min_macro_precision: float | None = None
     min_classes: int = 2
+    min_events: int = 20
+    """With fewer events that hold a class no gate is measured."""
     iterations: int = 1000
     confidence: float = 0.95
     seed: int = 0
@@ -102,9 +109,13 @@ def run(options: Options) -> Report:
     )
     interval = _interval(joined, options)
     parity = _parity(truth, joined, predictions, whole, rule, options)
-    measured = {"min_macro_recall": _recall(figures, interval, options)}
+    measured = {
+        "min_macro_recall": _recall(figures, interval, joined, options),
+        "min_macro_precision": _precision(figures, joined, options),
+    }
     if parity is not None:
         measured[boundary_parity.GATE] = parity.measurement
+    verdicts = _verdicts(thresholds, measured)
     return Report(
         tool="boundary-eval",
         inputs=[truth.source, predictions.source, *(each.source for each in whole), *rule.sources],
@@ -113,9 +124,10 @@ def run(options: Options) -> Report:
             **_metrics(figures, interval, joined),
             **({} if parity is None else {"parity": parity.metrics}),
         },
-        verdicts=_verdicts(thresholds, measured),
+        verdicts=verdicts,
         warnings=[
             *_warnings(figures, interval, joined),
+            *unsure_passes(verdicts),
             *rule.warnings(joined.classes),
             *([] if parity is None else parity.warnings),
         ],
@@ -149,8 +161,9 @@ def _thresholds(options: Options) -> dict[str, Threshold]:
         if name not in known:
             raise DrumgateError(f"--gate {name}: is not a known gate{nearest(name, known)}")
     overrides: dict[str, float | None] = dict(options.gate_values)
-    if options.min_macro_recall is not None:
-        overrides["min_macro_recall"] = options.min_macro_recall
+    for name in ("min_macro_recall", "min_macro_precision"):
+        if (value := getattr(options, name)) is not None:
+            overrides[name] = value
     judged = load_thresholds("boundary", overlay=options.gates, overrides=overrides)
     name = boundary_parity.GATE
     if options.reference_predictions is None and judged[name] == known[name]:
@@ -178,28 +191,70 @@ def _interval(joined: Joined, options: Options) -> boundary.RecallInterval:
 
 
 def _recall(
-    figures: boundary.BoundaryFigures, interval: boundary.RecallInterval, options: Options
+    figures: boundary.BoundaryFigures,
+    interval: boundary.RecallInterval,
+    joined: Joined,
+    options: Options,
 ) -> Measurement:
     summary = figures.summary
-    value = summary.macro.recall
-    present = len(summary.per_class) - len(summary.classes_without_reference)
-    detail = _weakest(summary)
-    if value is None:
-        detail = "there is no reference event of any class"
-    elif present < options.min_classes:
-        value = None
-        detail = (
-            f"reference events of {present} class only; a macro recall needs "
-            f"{options.min_classes} (--min-classes)"
-        )
+    missing = _unmeasurable(summary, joined, options)
     bounds = None
-    if interval.lower is not None and interval.upper is not None:
+    if not missing and interval.lower is not None and interval.upper is not None:
         bounds = Interval(
             lower=interval.lower, upper=interval.upper, confidence=interval.confidence
         )
     return Measurement(
-        name="min_macro_recall", value=value, n=summary.n_clips, ci=bounds, detail=detail
+        name="min_macro_recall",
+        value=None if missing else summary.macro.recall,
+        n=summary.n_clips,
+        ci=bounds,
+        detail=missing or _weakest(summary),
     )
+
+
+def _precision(figures: boundary.BoundaryFigures, joined: Joined, options: Options) -> Measurement:
+    """The macro precision: a model that says everything misses nothing."""
+    summary = figures.summary
+    missing = _unmeasurable(summary, joined, options)
+    if not missing and not _counted(joined, ~joined.reference).any():
+        missing = "no row lacks a class that it annotates: a false alarm could not show"
+    return Measurement(
+        name="min_macro_precision",
+        value=None if missing else summary.macro.precision,
+        n=summary.n_clips,
+        detail=missing,
+    )
+
+
+def _unmeasurable(summary: cl.Summary, joined: Joined, options: Options) -> str:
+    """Say why the pack says too little for any gate; empty where it says enough."""
+    present = len(summary.per_class) - len(summary.classes_without_reference)
+    if summary.macro.recall is None:
+        return "there is no reference event of any class"
+    if present < options.min_classes:
+        return (
+            f"reference events of {present} class only; a macro recall needs "
+            f"{options.min_classes} (--min-classes)"
+        )
+    holds: cl.BoolArray = np.any(_counted(joined, joined.reference), axis=1)
+    n_events = len(
+        {
+            row.event_id or row.sample_id
+            for row, kept in zip(joined.rows, holds, strict=True)
+            if kept
+        }
+    )
+    if n_events < options.min_events:
+        return (
+            f"{n_events} event{'' if n_events == 1 else 's'} that hold a class; a gate needs "
+            f"{options.min_events} (--min-events)"
+        )
+    return ""
+
+
+def _counted(joined: Joined, cells: cl.BoolArray) -> cl.BoolArray:
+    """Those of some cells that count: annotated, and of a row with a weight."""
+    return np.asarray(cells & joined.annotated & (joined.weights > 0)[:, None])
 
 
 def _verdicts(
@@ -284,6 +339,17 @@ def _warnings(
         warnings.append(f"{label} ({count} rows) is no class of a model; left out of the figures")
     if absent := figures.summary.classes_without_reference:
         warnings.append(f"no reference event, not in the macro average: {', '.join(absent)}")
+    alarms = _counted(joined, joined.predicted & ~joined.reference).sum(axis=0)
+    unseen = [
+        f"{label} ({alarms[column]})"
+        for column, label in enumerate(joined.classes)
+        if alarms[column] and label in figures.summary.classes_without_reference
+    ]
+    if unseen:
+        warnings.append(
+            "predicted without any reference event, which the macro figures leave out: "
+            + ", ".join(unseen)
+        )
     without_edge = sum(row.edge is None for row in joined.rows)
     if without_edge:
         warnings.append(
@@ -296,7 +362,7 @@ def _warnings(
             f"the interval rests on {interval.n_sessions} sessions; it is too narrow below "
             f"{FEW_SESSIONS}"
         )
-    if interval.resamples_without_a_class:
+    if interval.resamples_without_a_class and not interval.reason:
         warnings.append(
             f"{interval.resamples_without_a_class} of {interval.iterations} resamples miss a class"
         )

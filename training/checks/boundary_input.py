@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,12 +12,13 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from training.checks.bootstrap_input import merged
 from training.checks.calibration_file import CalibrationFile, load_calibration
 from training.errors import DrumgateError, InputError
 from training.manifest import GroundTruth, InputFile, Prediction, Records, describe_file, read_json
 from training.manifest.fields import NonEmpty, Positive, Unit
 from training.metrics import classification as cl
-from training.taxonomy import load_components
+from training.taxonomy import ComponentTaxonomy, load_components
 
 NotNegative = Annotated[float, Meta(ge=0, le=1e12)]
 
@@ -54,7 +56,7 @@ class Rule:
         Raises:
             InputError: some scores have been through another calibration.
         """
-        by_id = {row.sample_id: row.label_scores for row in predictions}
+        by_id = {row.sample_id: merged(row.label_scores, canonical) for row in predictions}
         scores = cl.score_matrix([by_id.get(each) for each in sample_ids], classes)
         limits: float | cl.FloatArray = self.threshold
         if self.thresholds is not None:
@@ -103,9 +105,12 @@ def load_rule(
         return Rule(threshold=threshold, top_k=top_k)
     if "classes" in read_json(thresholds, dict[str, Any]):
         raise InputError.at(thresholds, "is a calibration; give it as --calibration")
-    values = read_json(thresholds, dict[NonEmpty, Unit])
-    if not values:
+    given = read_json(thresholds, dict[NonEmpty, Unit])
+    if not given:
         raise InputError.at(thresholds, "holds no threshold")
+    values = {canonical(name): value for name, value in given.items()}
+    if len(values) < len(given):
+        raise InputError.at(thresholds, "names one class twice, by two of its names")
     return Rule(
         threshold=threshold, top_k=top_k, thresholds=values, sources=(describe_file(thresholds),)
     )
@@ -138,6 +143,17 @@ class Joined:
         return np.array([row.weight for row in self.rows], dtype=np.float64)
 
 
+@cache
+def canonical(name: str) -> str:
+    """Return the class of the shipped taxonomy that a name stands for, or the name itself."""
+    return _taxonomy().canonical(name) or name
+
+
+@cache
+def _taxonomy() -> ComponentTaxonomy:
+    return load_components()
+
+
 def join(
     truth: Records[BoundaryTruth],
     predictions: Records[Prediction],
@@ -147,29 +163,40 @@ def join(
     """Put the predictions beside the rows of the pack.
 
     The classes are those that some row, prediction, or prediction of `more` names, without those
-    of background role.
+    of background role; a name that stands for a class of the taxonomy counts as that class.
 
     Raises:
         InputError: some scores have been through another calibration.
     """
-    taxonomy = load_components()
+    taxonomy = _taxonomy()
     background = taxonomy.known - set(taxonomy.targets)
     rows = list(truth)
     ids = [row.sample_id for row in rows]
     wanted, predicted_ids = set(ids), {row.sample_id for row in predictions}
-    labels = [row.label_set for row in rows]
+    labels = [frozenset(map(canonical, row.label_set)) for row in rows]
     named = {label for each in labels for label in each}
     for row in predictions:
         if row.sample_id in wanted:
-            named |= row.label_scores.keys()
+            named |= set(map(canonical, row.label_scores))
     events = {row.event_id for row in rows}
     for records in more:
-        named |= {x for row in records if row.sample_id in events for x in row.label_scores}
+        named |= {
+            canonical(name)
+            for row in records
+            if row.sample_id in events
+            for name in row.label_scores
+        }
     classes = tuple(label for label in taxonomy.targets if label in named)
     classes += tuple(sorted(named - set(taxonomy.targets) - background))
     reference = cl.label_matrix(labels, classes)
     predicted = rule.decide(predictions, ids, classes)
-    annotated = cl.annotated_matrix([row.annotated_labels for row in rows], classes)
+    annotated = cl.annotated_matrix(
+        [
+            None if row.annotated_labels is None else set(map(canonical, row.annotated_labels))
+            for row in rows
+        ],
+        classes,
+    )
     distances = [np.nan if row.distance_ms is None else row.distance_ms for row in rows]
     return Joined(
         rows=rows,

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from training.checks.boundary_input import canonical
 from training.errors import DrumgateError, InputError
 from training.gates import Report
 from training.manifest import Event, atomic_write, describe_file, iter_records, to_json
@@ -107,7 +108,9 @@ def run(options: Options) -> Report:
                 file.write(to_json(tally.take(row), indent=None) + "\n")
             if not tally.written:
                 why = f"has no event within {options.margin_ms:g} ms of a window edge"
-                raise InputError.at(options.events, f"{why} under these options")
+                labels = f"; {tally.filtered} of {tally.events} events are left out by label"
+                why += " under these options" + (labels if tally.filtered else "")
+                raise InputError.at(options.events, why)
     return Report(
         tool="generate-boundary-pack",
         inputs=[describe_file(options.events, tally.events)],
@@ -140,7 +143,7 @@ def _found(options: Options, layout: WindowLayout, tally: _Tally) -> Iterator[Ro
         if not labels:
             tally.without_labels += 1
             continue
-        tally.labels.update(labels)
+        tally.labels.update(map(canonical, labels))
         if _left_out(labels, options):
             tally.filtered += 1
             continue
@@ -187,9 +190,11 @@ def _unique_events(path: Path, tally: _Tally) -> Iterator[Event]:
 
 
 def _left_out(labels: tuple[str, ...], options: Options) -> bool:
-    if options.include_labels and not set(labels) & set(options.include_labels):
+    """Whether the labels asked for leave an event out; a label is known by any of its names."""
+    held = set(map(canonical, labels))
+    if options.include_labels and held.isdisjoint(map(canonical, options.include_labels)):
         return True
-    return bool(set(labels) & set(options.exclude_labels))
+    return not held.isdisjoint(map(canonical, options.exclude_labels))
 
 
 def _row_maker(event: Event, layout: WindowLayout) -> Callable[[Placement], Row]:
@@ -255,7 +260,7 @@ def _warnings(tally: _Tally, options: Options) -> list[str]:
             ("--exclude-label", options.exclude_labels),
         )
         for label in labels
-        if label not in tally.labels
+        if canonical(label) not in tally.labels
     ]
     if tally.without_labels:
         warnings.append(f"{tally.without_labels} events have no component and are not in the pack")

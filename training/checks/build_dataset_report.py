@@ -10,7 +10,7 @@ from training.dataset.durations import DurationCheck, compare_durations, read_ex
 from training.dataset.select import Selection
 from training.dataset.store import ClipStore
 from training.dataset.verify import recorded_audio
-from training.gates import GatesSource, Measurement, Verdict, judge, load_thresholds
+from training.gates import GatesSource, Measurement, Report, Verdict, judge, load_thresholds
 
 if TYPE_CHECKING:
     from training.checks.build_dataset import Options
@@ -46,6 +46,20 @@ def judge_build(options: Options, division: Division, metadata: Mapping[str, Any
         ),
     )
     return [judge(each, thresholds[each.name]) for each in measured]
+
+
+def summary(report: Report) -> str:
+    """Return where a store is and what each split holds, a line each; empty for a verification."""
+    splits: Mapping[str, Mapping[str, Any]] = report.metrics.get("splits", {})
+    if not splits:
+        return ""
+    rows = [f"{report.parameters['out']}: {report.metrics['content_sha256'][:12]}"]
+    rows += [
+        f"  {name:<6}{split['events']:>9,} events {split['sessions']:>7,} sessions "
+        f"{split['duration_s'] / 60.0:>9,.1f} min"
+        for name, split in splits.items()
+    ]
+    return "\n".join(rows)
 
 
 def parameters_of(options: Options) -> dict[str, Any]:

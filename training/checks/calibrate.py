@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from training import __version__
 from training.checks import bootstrap_input as inputs
 from training.checks import calibration_report as words
 from training.checks.bootstrap_input import LISTED, Clusters, Truth
+from training.checks.calibration_choice import Wanted, WantedObjective, choose
 from training.checks.calibration_file import (
     SCHEMA_VERSION,
     CalibrationFile,
@@ -31,7 +32,7 @@ from training.manifest import InputFile, Prediction, Records, read_records, reje
 from training.manifest import write_json as write
 from training.metrics import calibration_fit as cf
 from training.metrics.calibration import Scored
-from training.metrics.operating_points import Goal, Objective
+from training.metrics.operating_points import Goal
 
 Split = Literal["validation", "test"]
 _FEW_SESSIONS = 5
@@ -46,8 +47,8 @@ class Options:
     output: Path | None = None
     split: Split = "validation"
     calibration: Path | None = None
-    method: cf.Method = "platt"
-    objective: Objective = "f1"
+    method: Wanted = "auto"
+    objective: WantedObjective = "auto"
     false_alarm_cost: float | None = None
     """For the objective `cost`; 1 by default: as bad as a miss."""
     min_recall: float | None = None
@@ -60,6 +61,7 @@ class Options:
     components: Path | None = None
     max_ece: float | None = None
     max_brier: float | None = None
+    min_brier_skill: float | None = None
     seed: int = 0
     gates: GatesSource | None = None
 
@@ -95,7 +97,8 @@ def run(options: Options) -> Report:
             no scores, or its scores have been through a calibration that they should not have.
     """
     recipe = _recipe(options)
-    given = {"max_ece": options.max_ece, "max_brier": options.max_brier}
+    gates = ("max_ece", "max_brier", "min_brier_skill")
+    given = {name: getattr(options, name) for name in gates}
     thresholds = load_thresholds(
         f"calibration_{options.split}", overlay=options.gates, overrides=given
     )
@@ -103,7 +106,7 @@ def run(options: Options) -> Report:
     if options.split == "test":
         judged, sources, warnings = _judge_test(found, options)
     else:
-        judged, sources, warnings = _fit_validation(found, recipe, options)
+        judged, sources, warnings, recipe = _fit_validation(found, recipe, options)
     verdicts = words.verdicts(judged, thresholds)
     if options.output is not None and judged.fit is not None:
         record = _record(found, judged, recipe, str(overall(verdicts)))
@@ -150,11 +153,12 @@ def _recipe(options: Options) -> cf.Recipe:
         raise DrumgateError("--folds: cross-fitting needs at least 2")
     try:
         goal = Goal(
-            objective=options.objective,
+            objective="keep" if options.objective == "auto" else options.objective,
             false_alarm_cost=1.0 if options.false_alarm_cost is None else options.false_alarm_cost,
             min_recall=0.95 if options.min_recall is None else options.min_recall,
         )
-        return cf.Recipe(method=options.method, goal=goal, min_examples=options.min_examples)
+        method: cf.Method = "none" if options.method == "auto" else options.method
+        return cf.Recipe(method=method, goal=goal, min_examples=options.min_examples)
     except ValueError as error:
         raise DrumgateError(str(error)) from None
 
@@ -201,7 +205,7 @@ def _require_scores(predictions: Records[Prediction]) -> None:
 
 def _fit_validation(
     found: _Input, recipe: cf.Recipe, options: Options
-) -> tuple[words.Judged, list[InputFile], list[str]]:
+) -> tuple[words.Judged, list[InputFile], list[str], cf.Recipe]:
     problems = [
         Problem(
             found.predictions.source.path,
@@ -217,18 +221,22 @@ def _fit_validation(
     if problems:
         raise InputError(problems[:SHOWN_PROBLEMS], len(problems))
     scored = found.scored
-    fit = cf.fit(scored, recipe)
     reason = _no_folds(found)
-    crossed = None
-    methods: dict[str, words.View] = {}
+    n_sessions, fold = 0, None
     if not reason:
         distinct, cluster = np.unique(found.clusters.index[found.rows], return_inverse=True)
-        fold = cf.folds(cluster.astype(np.intp), len(distinct), options.folds, options.seed)
-        crossed = cf.cross_fit(scored, fold, recipe)
-        for method in get_args(cf.Method):
-            other = cf.Recipe(method=method, goal=recipe.goal, min_examples=recipe.min_examples)
-            tried = crossed if method == recipe.method else cf.cross_fit(scored, fold, other)
-            methods[method] = words.View("cross-fitted", "after", tried.scored, tried.predicted)
+        n_sessions = len(distinct)
+        fold = cf.folds(cluster.astype(np.intp), n_sessions, options.folds, options.seed)
+    choice = choose(
+        scored,
+        fold,
+        n_sessions,
+        method=options.method,
+        objective=options.objective,
+        recipe=recipe,
+    )
+    recipe, crossed = choice.recipe, choice.crossed
+    fit = cf.fit(scored, recipe)
     fitted = cf.apply(scored, fit.slope, fit.intercept)
     judged = words.Judged(
         before=words.View("as they are", "before", scored, scored.scores >= cf.PLAIN_THRESHOLD),
@@ -239,7 +247,12 @@ def _fit_validation(
         fit=fit,
         folds_fitted=None if crossed is None else crossed.folds_fitted,
         n_folds=0 if crossed is None else crossed.n_folds,
-        methods=methods,
+        methods=choice.methods,
+        chosen={
+            "method": recipe.method,
+            "objective": recipe.goal.objective,
+            "chosen_because": dict(choice.why),
+        },
         reason=reason or _incomplete(found),
         class_reasons=fit.reasons,
     )
@@ -252,13 +265,13 @@ def _fit_validation(
         warnings.append(
             f"the cross-fitted figures rest on {len(found.clusters.names)} sessions only"
         )
-    warnings += words.harm(judged, options.objective)
+    warnings += words.harm(judged, recipe.goal.objective)
     if fit.temperature is not None and words.at_bound(fit.temperature):
         warnings.append(
             f"the temperature ({fit.temperature:.3g}) stopped at the end of its range: the scores "
             "hardly say anything, or never err"
         )
-    return judged, found.sources, warnings
+    return judged, found.sources, warnings, recipe
 
 
 def _judge_test(found: _Input, options: Options) -> tuple[words.Judged, list[InputFile], list[str]]:

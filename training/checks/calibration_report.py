@@ -52,6 +52,8 @@ class Judged:
     n_folds: int = 0
     methods: Mapping[str, View] = field(default_factory=dict)
     """Every method, cross-fitted on the same folds."""
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """The method and the objective that were fitted, and why where the run chose them."""
     reason: str = ""
     """Why the gates are not measured; empty where they are."""
     class_reasons: tuple[str, ...] = ()
@@ -85,13 +87,14 @@ def verdicts(judged: Judged, thresholds: Mapping[str, Threshold]) -> list[Verdic
                 name=gate,
                 value=None if judged.reason else value,
                 n=None if view is None else len(view.scored),
-                detail=judged.reason or (f"{view.sample} figures" if view else "no figure"),
+                detail=judged.reason or _figures_of(view, gate, value),
             ),
             thresholds[gate],
         )
         for gate, value in (
             ("max_ece", None if figures is None else figures.ece),
             ("max_brier", None if figures is None else figures.brier),
+            ("min_brier_skill", None if figures is None else figures.brier_skill),
         )
     ]
     if view is None or figures is None:
@@ -106,6 +109,16 @@ def verdicts(judged: Judged, thresholds: Mapping[str, Threshold]) -> list[Verdic
         measurement = Measurement(name=label, value=value, n=int(known.size), detail=why)
         found.append(judge(measurement, thresholds["max_class_ece"], subject=label))
     return found
+
+
+def _figures_of(view: View | None, gate: str, value: float | None) -> str:
+    if view is None:
+        return "no figure"
+    if value is not None:
+        return f"{view.sample} figures"
+    if gate == "min_brier_skill":
+        return "no class has both clips with it and clips without it"
+    return "no clip counts"
 
 
 def metrics(judged: Judged) -> dict[str, Any]:
@@ -133,6 +146,7 @@ def metrics(judged: Judged) -> dict[str, Any]:
         "reliability": _diagrams(views),
     }
     if judged.fit is not None:
+        found |= judged.chosen
         found["temperature"] = judged.fit.temperature
         found["folds"] = judged.n_folds
         found["methods_cross_fitted"] = {

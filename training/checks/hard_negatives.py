@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from training.checks.bootstrap_input import merged
 from training.checks.calibration_file import CalibrationFile, load_calibration
 from training.errors import DrumgateError, InputError
 from training.gates import Report
@@ -22,7 +23,7 @@ from training.manifest import (
     write_text,
 )
 from training.metrics import hard_negatives as hn
-from training.taxonomy import load_components
+from training.taxonomy import ComponentTaxonomy, load_components
 
 if TYPE_CHECKING:
     from training.checks.hard_negatives_audit import Audit
@@ -71,16 +72,17 @@ def run(options: Options) -> Report:
     reject_duplicates(truth)
     reject_duplicates(predictions)
     calibration = load_calibration(options.calibration) if options.calibration else None
-    by_id = _scores(predictions, calibration)
+    names = _Names(taxonomy)
+    by_id = _scores(predictions, calibration, names)
     mined = hn.mine(
-        [_example(row) for row in truth],
+        [_example(row, names) for row in truth],
         [by_id.get(row.sample_id, {}) for row in truth],
         hn.Criteria(
             min_confidence=options.min_confidence,
             tolerance_ms=options.timing_tolerance_ms,
             label_error_score=options.label_error_score,
             vocabulary=frozenset(taxonomy.targets),
-            exclude_labels=frozenset(options.exclude_labels),
+            exclude_labels=frozenset(map(names.canonical, options.exclude_labels)),
         ),
     )
     caps = {"max_per_label": options.max_per_label, "max_total": options.max_total}
@@ -177,24 +179,41 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What a name stands for; each is looked up once."""
+
+    taxonomy: ComponentTaxonomy
+    known: dict[str, str] = field(default_factory=dict)
+
+    def canonical(self, name: str) -> str:
+        """Return the label of the taxonomy that a name stands for, or the name itself."""
+        if name not in self.known:
+            self.known[name] = self.taxonomy.canonical(name) or name
+        return self.known[name]
+
+
 def _scores(
-    predictions: Records[Prediction], calibration: CalibrationFile | None
+    predictions: Records[Prediction], calibration: CalibrationFile | None, names: _Names
 ) -> Mapping[str, Mapping[str, float]]:
     """Return the scores by label of each `sample_id`, calibrated where a calibration is given."""
     if calibration is not None:
-        return calibration.score_maps(predictions)
-    return {row.sample_id: row.label_scores for row in predictions}
+        given: Mapping[str, Mapping[str, float]] = calibration.score_maps(predictions)
+    else:
+        given = {row.sample_id: row.label_scores for row in predictions}
+    return {sample_id: merged(scores, names.canonical) for sample_id, scores in given.items()}
 
 
 def _labels(by_id: Mapping[str, Mapping[str, float]]) -> set[str]:
     return {label for scores in by_id.values() for label in scores}
 
 
-def _example(row: GroundTruth) -> hn.Example:
+def _example(row: GroundTruth, names: _Names) -> hn.Example:
+    annotated = row.annotated_labels
     return hn.Example(
         sample_id=row.sample_id,
-        labels=row.label_set,
-        annotated=None if row.annotated_labels is None else frozenset(row.annotated_labels),
+        labels=frozenset(map(names.canonical, row.label_set)),
+        annotated=None if annotated is None else frozenset(map(names.canonical, annotated)),
         session_id=row.session_id,
         onset_s=row.onset_time,
         is_known=row.is_known,

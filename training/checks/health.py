@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from training.checks.health_counts import counts_asked_for
 from training.checks.health_engines import EngineOptions, measured_once, opened
 from training.checks.health_gates import ISOLATION, NUMERIC_GATES, Asked, judge_health
 from training.checks.health_metadata import audio_lengths
 from training.checks.health_names import Vocabulary, min_counts, required_names
-from training.errors import DrumgateError
+from training.checks.places import first_line, labelled, placed, played
+from training.errors import DrumgateError, clip
 from training.gates import (
     GatesSource,
+    Place,
     Report,
     asked_gates,
     load_thresholds,
@@ -49,12 +53,14 @@ class Options:
     dataset_metadata: Path | None = None
     max_duplication_rate: float | None = None
     min_class_count: int | None = None
+    min_split_class_count: int | None = None
     min_counts_json: Path | None = None
     max_unknown_labels: int | None = None
     require_techniques: tuple[str, ...] = ()
     require_techniques_files: tuple[Path, ...] = ()
     require_labels: tuple[str, ...] = ()
     require_labels_files: tuple[Path, ...] = ()
+    require_counts: tuple[str, ...] = ()
     max_synthetic_fraction: float | None = None
     min_drummers: int | None = None
     min_sessions: int | None = None
@@ -108,14 +114,18 @@ def run(options: Options, track: Track | None = None) -> Report:
         flag="--require-technique",
     )
     counts = min_counts(options.min_counts_json, labels) if options.min_counts_json else {}
+    gates = _asked(options, overrides, bool(wanted_labels.names), bool(wanted_techniques.names))
+    if options.outlier_kinds and "max_outlier_rate" not in gates:
+        raise DrumgateError("--outlier-kinds: says what --max-outlier-rate judges; give that too")
     asked = Asked(
-        gates=_asked(options, overrides, bool(wanted_labels.names), bool(wanted_techniques.names)),
+        gates=gates,
         targets=taxonomy.targets,
         min_counts=counts,
         techniques=wanted_techniques.names,
         labels=wanted_labels.names,
         isolation=options.split_isolation or ISOLATION[:1],
         outlier_kinds=options.outlier_kinds,
+        counts=counts_asked_for(options.require_counts, labels=labels, techniques=techniques),
     )
     audio = audio_lengths(options.dataset_metadata)
     engine = EngineOptions(
@@ -156,7 +166,9 @@ def run(options: Options, track: Track | None = None) -> Report:
             "durations": audio.durations,
             "skipped_lines": manifest.skipped,
         },
-        verdicts=judge_health(figures, audio.durations, thresholds, asked),
+        verdicts=placed(
+            judge_health(figures, audio.durations, thresholds, asked), _places(figures, inputs)
+        ),
         warnings=_warnings(figures, manifest.skipped, audio.durations),
     )
 
@@ -183,6 +195,15 @@ def _check_options(options: Options, numbers: dict[str, float | None]) -> None:
                 )
 
 
+def _places(figures: HealthFigures, paths: Sequence[Path]) -> dict[str, Callable[[], Place | None]]:
+    """What finds the first event that a gate complains of, for the gates that know it by a name."""
+    labels, techniques = figures.labels.unknown_labels, figures.techniques.unknown_techniques
+    return {
+        "health.max_unknown_labels": lambda: first_line(paths, labels, labelled(labels)),
+        "health.max_unknown_techniques": lambda: first_line(paths, techniques, played(techniques)),
+    }
+
+
 def _asked(
     options: Options, overrides: dict[str, float | None], labels: bool, techniques: bool
 ) -> frozenset[str]:
@@ -191,6 +212,7 @@ def _asked(
         **{name: value is not None for name, value in overrides.items()},
         "require_labels": labels,
         "require_techniques": techniques,
+        "require_counts": bool(options.require_counts),
         "split_isolation": bool(options.split_isolation),
     }
     asked = {name for name, given in flags.items() if given}
@@ -232,6 +254,6 @@ def _outlying(figures: HealthFigures) -> dict[str, int]:
 
 
 def _some(names: dict[str, Any]) -> str:
-    shown = ", ".join(list(names)[:SHOWN])
+    shown = ", ".join(clip(name) for name in list(names)[:SHOWN])
     more = len(names) - SHOWN
     return f"{shown} and {more} more" if more > 0 else shown

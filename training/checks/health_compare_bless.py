@@ -7,12 +7,15 @@ stands inside the report, not beside it, because two files cannot be replaced in
 
 from __future__ import annotations
 
+import fcntl
 import getpass
+import os
 import platform
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training import __version__
@@ -128,8 +131,9 @@ def promoting(options: Options, report: Report) -> Iterator[str]:
 
     The new baseline is written beside the old one before the block runs, so that a folder that
     cannot be written to is noticed first, and takes its name after it; when the block raises, or
-    the process is killed, the old one stays as it was. Gives what there is to tell the user;
-    empty when blessing was not asked for.
+    the process is killed, the old one stays as it was. Of two runs that bless into one folder the
+    second waits for the first, and then finds that the baseline is another. Gives what there is to
+    tell the user; empty when blessing was not asked for.
 
     Raises:
         InputError: the baseline cannot be written, or either report is no longer the one that
@@ -145,12 +149,26 @@ def promoting(options: Options, report: Report) -> Iterator[str]:
     raw = read_json(options.candidate, dict[str, Any])
     note = asdict(_blessed(options, report))
     provenance = raw.get("provenance", {})
-    with atomic_write(options.baseline) as file:
+    with _alone(options.baseline.parent), atomic_write(options.baseline) as file:
         file.write(to_json({**raw, "provenance": {**provenance, "blessed": note}}) + "\n")
         _check_unchanged(options, report)
         began = "the first baseline is" if options.first_baseline else "the new baseline is"
         yield f"{options.baseline}: blessed by {printable(note['by'])}; {began} {options.candidate}"
         _check_unchanged(options, report)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which nothing is left of; some network drives know none."""
+    handle = None
+    with suppress(OSError):  # what cannot be written to is said by whoever writes
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _blessed(options: Options, report: Report) -> Blessed:

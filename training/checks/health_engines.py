@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import narwhals as nw
 
 from training.errors import DrumgateError
 from training.gates import nearest
-from training.manifest import InputFile
+from training.manifest import InputFile, views
 from training.manifest.cache import Cache, key_of
 from training.manifest.engine import open_engine
 from training.manifest.scan import scan_events
 from training.manifest.validate import Track
-from training.manifest.views import manifest_views
+from training.manifest.views import COLUMNS, manifest_views
 from training.metrics import health
 from training.metrics.health import HealthFigures, HealthFrames
 
@@ -102,15 +102,17 @@ def _on_duckdb(
     import duckdb
 
     with open_engine(options.memory_limit, track) as engine:
-        scan = scan_events(engine, inputs, skip_invalid=skip_invalid, cache_dir=options.cache_dir)
+        scan = scan_events(
+            engine,
+            inputs,
+            columns=COLUMNS,
+            skip_invalid=skip_invalid,
+            cache_dir=options.cache_dir,
+        )
 
         def frames() -> HealthFrames:
-            views = manifest_views(engine, scan)
-            return HealthFrames(
-                events=nw.from_native(engine.connection.table(views.events)),
-                components=nw.from_native(engine.connection.table(views.components)),
-                techniques=nw.from_native(engine.connection.table(views.techniques)),
-            )
+            made = manifest_views(engine, scan)
+            return _frames(lambda name: engine.connection.table(getattr(made, name)))
 
         yield Opened(
             frames=frames,
@@ -131,15 +133,18 @@ def _on_spark(
         spark_manifest(spark, inputs, skip_invalid=skip_invalid) as manifest,
     ):
         yield Opened(
-            frames=lambda: HealthFrames(
-                events=nw.from_native(manifest.events),
-                components=nw.from_native(manifest.components),
-                techniques=nw.from_native(manifest.techniques),
-            ),
+            frames=lambda: _frames(lambda name: getattr(manifest, name)),
             sources=manifest.sources,
             skipped=manifest.skipped,
             engine=f"spark {spark.version} on {spark.sparkContext.master}",
         )
+
+
+def _frames(native: Callable[[str], Any]) -> HealthFrames:
+    """Make the frames of those of an engine, which `native` gives by name."""
+    return HealthFrames(
+        **{frame.name: nw.from_native(native(frame.name)) for frame in fields(HealthFrames)}
+    )
 
 
 def measured_once(
@@ -153,7 +158,9 @@ def measured_once(
         return measure()
     cache = Cache(options.cache_dir)
     hashes = [source.sha256 for source in opened.sources]
-    key = key_of(hashes, made_from, code=Path(health.__file__).parent.glob("health*.py"))
+    figures_code = Path(health.__file__).parent.glob("health*.py")
+    rows_code = Path(views.__file__).parent.glob("*.py")
+    key = key_of(hashes, made_from, code=[*figures_code, *rows_code])
     held = cache.recall(key)
     if held is not None:
         with suppress(msgspec.DecodeError):

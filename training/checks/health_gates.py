@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from training.checks.health_counts import Counts, class_counts_by_split, single_counts
+from training.errors import clip
 from training.gates import Measurement, Threshold, Verdict, judge
 from training.metrics.health import HealthFigures
 
@@ -16,6 +18,7 @@ ISOLATION = ("session", "drummer", "kit", "room", "performance")
 NUMERIC_GATES = (
     "max_duplication_rate",
     "min_class_count",
+    "min_split_class_count",
     "max_unknown_labels",
     "max_synthetic_fraction",
     "min_drummers",
@@ -53,6 +56,7 @@ class Asked:
         isolation: what splits must not share.
         outlier_kinds: the kinds of outliers that must be measured and judged; none named means
             every kind that could be measured.
+        counts: the smallest count of single names under other figures.
     """
 
     gates: frozenset[str]
@@ -62,6 +66,7 @@ class Asked:
     labels: Sequence[str]
     isolation: Sequence[str]
     outlier_kinds: Sequence[str] = ()
+    counts: Counts = field(default_factory=dict)
 
 
 def judge_health(
@@ -96,6 +101,7 @@ def judge_health(
             verdicts.append(judge(measure(figures), thresholds[gate]))
     verdicts += _class_counts(figures, thresholds["min_class_count"], asked)
     several: dict[str, Callable[[HealthFigures, Asked], dict[str, Measurement]]] = {
+        "min_split_class_count": lambda found, asked: class_counts_by_split(found, asked.targets),
         "min_dynamic_count": _dynamics,
         "min_annotated_share": _annotated,
         "max_outlier_rate": _outliers,
@@ -114,6 +120,8 @@ def judge_health(
         verdicts += _required(
             counts, asked.techniques, thresholds["require_techniques"], "technique"
         )
+    if "require_counts" in asked.gates:
+        verdicts += _counts(figures, asked.counts, thresholds["require_counts"])
     if "split_isolation" in asked.gates:
         verdicts += [
             judge(_isolation(figures, name), thresholds["split_isolation"], subject=name)
@@ -338,11 +346,28 @@ def _required(
     ]
 
 
+def _counts(figures: HealthFigures, asked: Counts, threshold: Threshold) -> list[Verdict]:
+    if not asked:
+        return _required({}, (), threshold, "count")
+    reason = "set on the command line"
+    return [
+        judge(
+            measured,
+            replace(threshold, value=asked[figure, name], reason=reason),
+            subject=f"{figure}:{name}",
+        )
+        for (figure, name), measured in single_counts(figures, asked).items()
+    ]
+
+
 def _isolation(figures: HealthFigures, name: str) -> Measurement:
     if not figures.stated["split"]:
         return Measurement(name="split_isolation", value=None, detail="no event states a split")
     if name == "performance":
         performances = figures.performances
+        if not performances.takes:
+            why = "no take is long enough to compare"
+            return Measurement(name="split_isolation", value=None, n=0, detail=why)
         return Measurement(
             name="split_isolation",
             value=performances.crossing_splits,
@@ -368,6 +393,6 @@ def _most_first(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _listed(items: Iterable[str]) -> str:
-    names = list(items)
+    names = [clip(item) for item in items]
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

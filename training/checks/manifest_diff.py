@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
+from training.checks.places import first_line, identified, placed
 from training.errors import DrumgateError
 from training.gates import (
     Measurement,
+    Place,
     Report,
     Threshold,
     Verdict,
@@ -25,12 +28,18 @@ from training.manifest.engine import open_engine
 from training.manifest.scan import STDIN, scan_events
 from training.manifest.validate import Track
 from training.metrics.health_compare import count_changes
-from training.metrics.manifest_diff import KINDS, Change
-from training.metrics.manifest_diff_sql import ViewDiff, diff_views
+from training.metrics.manifest_diff import KINDS, Change, Kind
+from training.metrics.manifest_diff_sql import COLUMNS, ViewDiff, diff_views
 from training.metrics.manifest_diff_totals import Totals, total_views
 
 # Where the figures were computed changes none of them.
 _NO_PARAMETERS = ("memory_limit", "cache_dir")
+
+
+PairBy = Literal["id", "time"]
+
+FAR_APART_SHARE = 0.01
+"""From this share of the pairs by id on, onsets further apart than the tolerance earn a warning."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +49,7 @@ class Options:
     Attributes:
         base, candidate: the manifests, each in one file or several; "-" is standard input.
         tolerance_ms: onsets further apart are never taken for the same event.
+        pair_by: `id` pairs by sample_id first and the rest by time, `time` all by time.
         fail_on: kinds of change that block, each as `kind` (none allowed) or `kind=N` (up to N).
         limit: how many changes of each kind, and how many sessions, the report lists.
         gates: a file of thresholds; its [manifest_diff.kind] tables switch kinds on as well.
@@ -49,6 +59,7 @@ class Options:
     base: Path | tuple[Path, ...]
     candidate: Path | tuple[Path, ...]
     tolerance_ms: float = 50.0
+    pair_by: PairBy = "id"
     fail_on: tuple[str, ...] = ()
     limit: int = 20
     gates: Path | None = None
@@ -75,14 +86,16 @@ def run(options: Options, track: Track | None = None) -> Report:
     if STDIN in base and STDIN in candidate:
         raise DrumgateError("-: standard input can be read only once")
     with open_engine(options.memory_limit, track) as engine:
-        before = scan_events(engine, base, name="base", cache_dir=options.cache_dir)
-        after = scan_events(engine, candidate, name="candidate", cache_dir=options.cache_dir)
+        how: dict[str, Any] = {"columns": COLUMNS, "cache_dir": options.cache_dir}
+        before = scan_events(engine, base, name="base", **how)
+        after = scan_events(engine, candidate, name="candidate", **how)
         diff = diff_views(
             engine.connection,
             before.name,
             after.name,
             tolerance_s=options.tolerance_ms / 1000,
             limit=options.limit,
+            by_id=options.pair_by == "id",
         )
         totals = total_views(engine.connection, before.name, after.name, limit=options.limit)
     return Report(
@@ -93,13 +106,45 @@ def run(options: Options, track: Track | None = None) -> Report:
             "events_total": {"base": before.rows, "candidate": after.rows},
             "paired_by_id": diff.paired_by_id,
             "paired_by_time": diff.paired_by_time,
+            "ids_far_apart": diff.ids_far_apart,
             "unchanged": diff.unchanged,
             "counts": diff.counts,
             "changes": {kind: _listed(diff.listed[kind]) for kind in KINDS},
             "totals": _totals(totals),
         },
-        verdicts=_judge(diff, thresholds, asked, allowed),
+        verdicts=placed(
+            _judge(diff, thresholds, asked, allowed),
+            {
+                f"manifest_diff.{kind}": partial(_first, diff, kind, base, candidate)
+                for kind in KINDS
+            },
+        ),
+        warnings=_warnings(diff, options.tolerance_ms),
     )
+
+
+def _warnings(diff: ViewDiff, tolerance_ms: float) -> list[str]:
+    """Say so where ids pair events that lie far apart, as they do when they were given anew."""
+    far, paired = diff.ids_far_apart, diff.paired_by_id
+    if not far or far < FAR_APART_SHARE * paired:
+        return []
+    return [
+        f"{far:,} of {paired:,} pairs by sample_id lie more than {tolerance_ms:g} ms apart: if ids"
+        " were given anew, --pair-by time tells what really changed"
+    ]
+
+
+def _first(
+    diff: ViewDiff, kind: Kind, base: tuple[Path, ...], candidate: tuple[Path, ...]
+) -> Place | None:
+    """Return the line of the first change of a kind, in the candidate where it is there."""
+    change = next(iter(diff.listed[kind]), None)
+    if change is None:
+        return None
+    if change.candidate_id is not None:
+        return first_line(candidate, [change.candidate_id], identified(change.candidate_id))
+    sample_id = change.base_id or ""
+    return first_line(base, [sample_id], identified(sample_id))
 
 
 def _judge(
@@ -136,6 +181,8 @@ def _allowed(fail_on: Sequence[str]) -> dict[str, int | None]:
             raise DrumgateError(f"--fail-on: {kind!r} is none of {known}{nearest(kind, KINDS)}")
         if given and not (number.isascii() and number.isdigit()):
             raise DrumgateError(f"--fail-on: {condition!r} needs a whole number after the =")
+        if kind in allowed:
+            raise DrumgateError(f"--fail-on: {kind} is given twice")
         allowed[kind] = int(number) if given else None
     return allowed
 

@@ -13,6 +13,7 @@ from training.checks import openset_input as inputs
 from training.checks import openset_tables as tables
 from training.checks.openset_input import EXPLICIT, Examples
 from training.checks.openset_methods import METHODS, Scored, Statistics, score
+from training.checks.sureness import unsure_passes
 from training.errors import DrumgateError
 from training.gates import (
     GatesSource,
@@ -117,6 +118,7 @@ def run(options: Options) -> Report:
             settings,
             options,
         )
+    verdicts = _verdicts(files.test, found, calibrated, thresholds, options)
     return Report(
         tool="openset-eval",
         inputs=[
@@ -139,8 +141,8 @@ def run(options: Options) -> Report:
             "missing_predictions": list(files.test.missing[:LISTED]),
             "missing_predictions_total": len(files.test.missing),
         },
-        verdicts=_verdicts(files.test, found, calibrated, thresholds, options),
-        warnings=_warnings(files, found, calibrated, options),
+        verdicts=verdicts,
+        warnings=[*_warnings(files, found, calibrated, options), *unsure_passes(verdicts)],
         seed=options.seed,
     )
 
@@ -309,6 +311,8 @@ def _warnings(
         warnings.append(
             f"{test.surplus} predictions are of no example in the ground truth; left out"
         )
+    if any(row.weight != 1.0 for row in test.rows):
+        warnings.append("the ground truth has weights, which no open-set figure uses")
     auroc = found.estimates.get("auroc")
     if found.figures.auroc is not None and found.figures.auroc < 0.5:
         warnings.append(

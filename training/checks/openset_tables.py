@@ -15,6 +15,7 @@ from training.metrics import openset
 from training.metrics.openset import Bools, Floats, OpenSetFigures
 from training.metrics.openset_intervals import FIGURES, Indices, estimate, estimate_rates
 from training.metrics.resampling import Estimate, Resampling
+from training.taxonomy import load_components
 
 GROUP_FIGURES: Final = ("auroc", "aupr_out", "fpr_at_95tpr")
 RANKED_FIGURES: Final = (
@@ -371,6 +372,15 @@ def _conventions(figures: OpenSetFigures) -> dict[str, dict[str, float | None]]:
 
 
 def _by_label(test: Examples, among: Bools) -> dict[str, Bools]:
-    labels = [row.label_set or {"(no label)"} for row in test.rows]
+    taxonomy = load_components()
+    # Sounds of no class keep their names: a clap tells more than aux_percussion.
+    classes = {
+        name: taxonomy.canonical(name) for name in {x for row in test.rows for x in row.label_set}
+    }
+    known = {name: label for name, label in classes.items() if label in taxonomy.targets}
+    labels = [
+        {known.get(name, name) or name for name in row.label_set} or {"(no label)"}
+        for row in test.rows
+    ]
     names = sorted({name for row, kept in zip(labels, among, strict=True) if kept for name in row})
     return {name: among & np.array([name in row for row in labels], dtype=bool) for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,11 +16,11 @@ from training.audio.onsets import DEFAULT_SENSITIVITY, detect_onsets
 from training.audio.reading import audio_info, read_audio
 from training.checks.calibration_file import CalibrationFile, load_calibration
 from training.checks.predict_model import cut_clip, load_predictor, row_of
-from training.checks.predict_reference import ReferenceRow, Said, judge_recordings
+from training.checks.predict_reference import Said, judge_recordings, sessions_of
 from training.dataset.blobs import to_int16
 from training.errors import DrumgateError, InputError
 from training.gates import Report, provenance
-from training.manifest import describe_file, read_records, write_jsonl
+from training.manifest import describe_file, write_jsonl
 from training.model.inference import UNKNOWN_SCORES, Predictor
 
 TOOL: Final = "predict"
@@ -65,9 +65,9 @@ def run(options: Options, *, track: Track = lambda items, _: items) -> Report:
     """Find and name the events of recordings, and write one a line, recording by recording.
 
     A row is an event of a manifest (``sample_id``, ``session_id``, ``onset_time``,
-    ``audio_path``, ``components`` with velocity and, for hi-hats, openness) with the scores of
-    `predict` beside it. Components are the classes whose score reaches its threshold; an onset at
-    which none does is counted and left out.
+    ``audio_path``, ``components`` with velocity and, for hi-hats, openness) with what `predict`
+    writes beside it, and ``onset_pred``: here the onset, too, is predicted. Components are the
+    classes whose score reaches its threshold; an onset at which none does is counted and left out.
 
     Args:
         options: inputs and parameters.
@@ -87,14 +87,29 @@ def run(options: Options, *, track: Track = lambda items, _: items) -> Report:
         options.model, options.device, options.unknown_score, calibration, options.preset
     )
     tally = _Tally()
+    sessions: dict[str, str] = {}
     if options.reference is not None:
-        read_records(options.reference, ReferenceRow)  # so that a bad one costs no time
+        sessions = sessions_of(options.reference)  # now, so that a bad one costs no time
 
     def rows() -> Iterator[dict[str, Any]]:
         for path in track(list(names), "predicting"):
-            yield from _events(path, names[path], predictor, options, calibration, tally)
+            name = names[path]
+            session = sessions.get(name, _stem(name))
+            yield from _events(path, name, session, predictor, options, calibration, tally)
 
     write_jsonl(options.output, rows())
+    return _report(options, names, predictor, calibration, tally, started)
+
+
+def _report(
+    options: Options,
+    names: Mapping[Path, str],
+    predictor: Predictor,
+    calibration: CalibrationFile | None,
+    tally: _Tally,
+    started: float,
+) -> Report:
+    """Say what was heard and found, and how it stands beside the reference, if there is one."""
     elapsed = time.monotonic() - started
     warnings = [] if calibration is None else calibration.warnings(predictor.labels)
     judged: dict[str, Any] | None = None
@@ -142,8 +157,8 @@ def _names(options: Options) -> dict[Path, str]:
                 name = path.resolve().relative_to(options.audio_root.resolve()).as_posix()
             except ValueError:
                 raise InputError.at(path, f"does not lie below {options.audio_root}") from None
-        stem = Path(name).with_suffix("").as_posix()
-        if stem in {Path(other).with_suffix("").as_posix() for other in names.values()}:
+        stem = _stem(name)
+        if stem in {_stem(other) for other in names.values()}:
             raise DrumgateError(
                 f"{path}: another recording is named {stem} as well; give --audio-root, so that "
                 "their folders tell them apart"
@@ -152,9 +167,14 @@ def _names(options: Options) -> dict[Path, str]:
     return names
 
 
+def _stem(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
+
+
 def _events(
     path: Path,
     name: str,
+    session: str,
     predictor: Predictor,
     options: Options,
     calibration: CalibrationFile | None,
@@ -167,7 +187,6 @@ def _events(
     tally.seconds += len(audio) / rate
     tally.onsets += len(onsets)
     tally.duration_s[name] = len(audio) / rate
-    session = Path(name).with_suffix("").as_posix()
     thresholds = np.full(len(predictor.labels), 0.5)
     if calibration is not None:
         thresholds = calibration.thresholds(predictor.labels, 0.5)
@@ -176,7 +195,7 @@ def _events(
         clips = np.stack([cut_clip(audio, float(at), predictor.features) for at in part])
         said = predictor.predict(torch.from_numpy(clips), unknown_score=options.unknown_score)
         for number, onset in enumerate(part):
-            identity = f"{session}_{round(1000.0 * float(onset)):08d}"
+            identity = f"{_stem(name)}_{round(1000.0 * float(onset)):08d}"
             row = row_of(said, number, identity, predictor, calibration, options.write_logits)
             chosen = _chosen(row, predictor, thresholds)
             found = _components(row, predictor, chosen)
@@ -193,6 +212,7 @@ def _events(
                 "onset_time": round(float(onset), 6),
                 "audio_path": name,
                 "components": found,
+                "onset_pred": round(float(onset), 6),
                 **{key: value for key, value in row.items() if key != "sample_id"},
             }
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from training.manifest import InputFile, read_records, reject_duplicates
 from training.manifest.fields import NonEmpty, Seconds
@@ -31,6 +32,7 @@ class ReferenceRow(msgspec.Struct, frozen=True, kw_only=True):
     sample_id: NonEmpty
     onset_time: Seconds
     components: list[ReferenceComponent]
+    session_id: NonEmpty | None = None
     audio_path: NonEmpty | None = None
     """Events without one belong to no recording that was listened to."""
     annotated_labels: list[NonEmpty] | None = None
@@ -54,6 +56,21 @@ class Said:
         self.seconds.append(seconds)
         self.scores.append(scores)
         self.chosen.append(chosen)
+
+
+def sessions_of(reference: Path) -> dict[str, str]:
+    """Return the session that a manifest gives each of its recordings, by ``audio_path``.
+
+    Recordings without one, or with several, are not there.
+
+    Raises:
+        InputError: the manifest is malformed.
+    """
+    found: dict[str, set[str]] = {}
+    for row in read_records(reference, ReferenceRow).rows:
+        if row.audio_path and row.session_id:
+            found.setdefault(row.audio_path, set()).add(row.session_id)
+    return {path: min(sessions) for path, sessions in found.items() if len(sessions) == 1}
 
 
 def judge_recordings(
@@ -90,22 +107,10 @@ def judge_recordings(
         )
     if not names:
         return {"fa_per_hour": None, "recall": None, "hours": 0.0}, records.source, warnings
-    place = {name: number for number, name in enumerate(names)}
-    column = {label: number for number, label in enumerate(labels)}
-    there = {
-        (place[name], column[part.label], row.onset_time)
-        for name, row in rows
-        for part in row.components
-        if part.label in column
-    }
-    other = {part.label for _, row in rows for part in row.components} - set(labels)
-    if other:
+    if other := {part.label for _, row in rows for part in row.components} - set(labels):
         warnings.append(f"labels that the model does not know: {', '.join(sorted(other))}")
-    known = np.zeros((len(names), len(labels)), dtype=np.bool_)
-    for name, row in rows:
-        annotated = labels if row.annotated_labels is None else row.annotated_labels
-        known[place[name], [column[x] for x in annotated if x in column]] = True
-    wanted = _onsets([(*each, 1.0) for each in sorted(there) if known[each[0], each[1]]])
+    place = {name: number for number, name in enumerate(names)}
+    wanted, known = _annotated(rows, place, labels)
     every = [
         (place[name], label, seconds, float(score), bool(chosen))
         for name, seconds, scores, picked in zip(
@@ -121,7 +126,38 @@ def judge_recordings(
         "tolerance_s": TOLERANCE_S,
     }
     found = false_alarms(wanted, _onsets([row[:4] for row in every if row[4]]), **settings)
-    scored = _onsets([row[:4] for row in every])
+    judged = {
+        **found.as_metrics(labels),
+        "recordings": len(names),
+        "tolerance_ms": 1000.0 * TOLERANCE_S,
+        "at_limits": _at_limits(wanted, _onsets([row[:4] for row in every]), settings),
+    }
+    return judged, records.source, warnings
+
+
+def _annotated(
+    rows: Sequence[tuple[str, ReferenceRow]], place: Mapping[str, int], labels: tuple[str, ...]
+) -> tuple[Onsets, NDArray[np.bool_]]:
+    """Return the annotated onsets, and which labels each recording annotates at all.
+
+    `rows` are annotated events with the recording that they lie in, `place` its number.
+    """
+    column = {label: number for number, label in enumerate(labels)}
+    known = np.zeros((len(place), len(labels)), dtype=np.bool_)
+    for name, row in rows:
+        annotated = labels if row.annotated_labels is None else row.annotated_labels
+        known[place[name], [column[x] for x in annotated if x in column]] = True
+    there = {
+        (place[name], column[part.label], row.onset_time)
+        for name, row in rows
+        for part in row.components
+        if part.label in column
+    }
+    return _onsets([(*each, 1.0) for each in sorted(there) if known[each[0], each[1]]]), known
+
+
+def _at_limits(wanted: Onsets, scored: Onsets, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the best recall at any one threshold within each limit of false alarms an hour."""
     limits = []
     for limit in LIMITS_PER_HOUR:
         recall, alarms, threshold = recall_at(wanted, scored, max_fa_per_hour=limit, **settings)
@@ -133,16 +169,7 @@ def judge_recordings(
                 "threshold": threshold,
             }
         )
-    return (
-        {
-            **found.as_metrics(labels),
-            "recordings": len(names),
-            "tolerance_ms": 1000.0 * TOLERANCE_S,
-            "at_limits": limits,
-        },
-        records.source,
-        warnings,
-    )
+    return limits
 
 
 def _onsets(rows: Sequence[tuple[int, int, float, float]]) -> Onsets:

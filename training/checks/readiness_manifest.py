@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from training.errors import InputError
 from training.gates import (
     GatesSource,
     Measurement,
+    Place,
     Report,
     Threshold,
     Verdict,
@@ -95,7 +96,11 @@ def _judged(found: Validation, level: Level, threshold: Threshold) -> Verdict:
     measured = Measurement(
         name=threshold.name, value=found.total(level), n=found.records, detail=", ".join(kinds)
     )
-    return judge(measured, threshold)
+    problems = [each.problem for each in found.findings if each.level == level]
+    places = [(each.path, each.line) for each in problems if each.line]
+    path, line = min(places, default=("", 0))
+    place = Place(path=path, line=line) if line else None
+    return replace(judge(measured, threshold), place=place)
 
 
 def _examples(found: Validation) -> list[dict[str, Any]]:

@@ -17,8 +17,8 @@ from training.checks.sampling_profiles import (
     load_profiles,
     weighting_of,
 )
-from training.dataset.drawn import Choice, Drawn, choose_events
-from training.errors import DrumgateError, printable
+from training.dataset.drawn import Choice, Drawn, choose_events, columns_of
+from training.errors import DrumgateError, clip, printable
 from training.manifest.engine import Engine, open_engine
 from training.manifest.scan import Scan, scan_events
 from training.metrics.sampling import (
@@ -29,6 +29,7 @@ from training.metrics.sampling import (
     drawable,
     group_weights,
 )
+from training.taxonomy.techniques import load_techniques
 
 __all__ = ["Options", "Profile", "load_profiles", "run", "summary"]
 
@@ -45,8 +46,6 @@ class Options:
     """Parameters given one by one, named as in `Profile`; they go before the profile's."""
     draws: int | None = None
     """Draws to preview; default: as many as there are events."""
-    output: Path | None = None
-    """Where the artefact will be written, so that it is not written over a manifest."""
     memory_limit: str | None = None
     cache_dir: Path | None = None
 
@@ -62,25 +61,26 @@ def run(options: Options) -> dict[str, Any]:
     chosen = choose_parameters(options.profile, options.profiles_path, options.given)
     weighting = weighting_of(chosen)
     paths = [options.manifest] if isinstance(options.manifest, Path) else list(options.manifest)
-    if options.output and options.output.exists():
-        for path in paths:
-            if path.exists() and path.samefile(options.output):
-                raise DrumgateError(f"--output {options.output}: is the manifest itself")
     with open_engine(options.memory_limit) as engine:
-        scan = scan_events(engine, paths, cache_dir=options.cache_dir)
+        scan = scan_events(
+            engine, paths, columns=columns_of(_choice(chosen)), cache_dir=options.cache_dir
+        )
         return _artefact(options, chosen, weighting, engine, scan)
 
 
-def _artefact(
-    options: Options, chosen: Profile, weighting: Weighting, engine: Engine, scan: Scan
-) -> dict[str, Any]:
-    choice = Choice(
+def _choice(chosen: Profile) -> Choice:
+    return Choice(
         group_field=chosen.group_field,
         dedupe_key=chosen.dedupe_key,
         include_technique=chosen.include_technique,
         exclude_technique=chosen.exclude_technique,
     )
-    drawn = choose_events(engine.connection, scan, choice)
+
+
+def _artefact(
+    options: Options, chosen: Profile, weighting: Weighting, engine: Engine, scan: Scan
+) -> dict[str, Any]:
+    drawn = choose_events(engine.connection, scan, _choice(chosen))
     totals = drawn.technique_totals()
     n_draws = options.draws or drawn.n_events
     try:
@@ -88,7 +88,7 @@ def _artefact(
         shown = preview(drawn, weights, n_draws)
     except ValueError as error:
         raise DrumgateError(f"{scan.sources[0].path}: {error}") from None
-    return {
+    artefact: dict[str, Any] = {
         "schema_version": 1,
         "tool": "derive-sampling-weights",
         "version": __version__,
@@ -97,6 +97,7 @@ def _artefact(
         "events_total": drawn.n_events,
         "events_left_out_by_technique": drawn.filtered,
         "duplicates_left_out": drawn.duplicates,
+        "duplicates_of_another_track": drawn.duplicates_elsewhere,
         "technique_totals": totals,
         "techniques_boosted_but_absent": sorted(set(chosen.technique_boost) - set(totals)),
         "techniques_filtered_but_absent": drawn.unmet,
@@ -114,6 +115,42 @@ def _artefact(
         else {},
         "preview": shown,
     }
+    return {**artefact, "warnings": _warnings(artefact)}
+
+
+def _warnings(artefact: Mapping[str, Any]) -> list[str]:
+    """What a reader should know before training with the weights."""
+    parameters, clamping = artefact["parameters"], artefact["preview"]["clamping"]
+    warnings = []
+    if elsewhere := artefact["duplicates_of_another_track"]:
+        warnings.append(
+            f"{elsewhere:,} of {artefact['duplicates_left_out']:,} events left out as duplicates"
+            " name another track than the one that is kept: where tracks are takes of their own,"
+            " add track_id to --dedupe-key"
+        )
+    drawable_weights = {group["weight"] for group in artefact["weights"].values()} - {0.0}
+    clamped = clamping["groups_raised_to_min"] + clamping["groups_lowered_to_max"]
+    if len(artefact["weights"]) > 1 and len(drawable_weights) == 1 and clamped:
+        warnings.append(
+            f"all groups weigh the same, {clamped:,} of {len(artefact['weights']):,} by clamping:"
+            " every event is drawn alike; a lower --min-weight (or higher --max-weight) lets"
+            " groups differ"
+        )
+    canonical = load_techniques().canonical
+    asked = ("technique_boost", "include_technique", "exclude_technique")
+    for name in sorted({name for parameter in asked for name in parameters[parameter]}):
+        meant = canonical(name)
+        others = [
+            other
+            for other in artefact["technique_totals"]
+            if other != name and meant is not None and canonical(other) == meant
+        ]
+        if others:
+            warnings.append(
+                f"{clip(name)} also stands in the manifest as {', '.join(map(clip, others))},"
+                " which is not taken for it"
+            )
+    return warnings
 
 
 def _weigh(drawn: Drawn, weighting: Weighting) -> tuple[Weights, IntArray, int]:
@@ -175,7 +212,7 @@ def summary(artefact: Mapping[str, Any]) -> str:
         + (f"{'factor':>12}" if factors else ""),
     ]
     lines += [
-        f"{printable(label):<20}{row['events']:>10}{row['expected_draws']:>12.1f}"
+        f"{clip(printable(label), 40):<20}{row['events']:>10}{row['expected_draws']:>12.1f}"
         f"{row['expected_draws_unweighted']:>12.1f}"
         + (f"{factors[label]['factor']:>12.4g}" if label in factors else "")
         for label, row in shown["per_class"].items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from training.errors import InputError
+from training.errors import InputError, clip
 from training.gates import Report
 from training.manifest import InputFile, atomic_write
 from training.manifest.rewrite import Track, open_raw, quiet
@@ -54,6 +54,7 @@ class Outcome:
             "events_total": len(found.masks),
             "events_changed": found.changed,
             "events_of_scattered_performances": found.gathered,
+            "sessions_of_several_files": len(found.mixed),
             "added": dict(found.added),
             "present": dict(sorted(found.present.items())),
             "unknown_techniques": dict(sorted(found.unknown.items())),
@@ -69,11 +70,19 @@ class Outcome:
     @property
     def warnings(self) -> list[str]:
         """What a reader should know."""
-        unknown = self.additions.unknown
-        if not unknown:
-            return []
-        names = ", ".join(f"{name} ({count:,})" for name, count in unknown.most_common(5))
-        return [f"{len(unknown)} techniques are not in the catalogue: {names}"]
+        found = self.additions
+        warnings = []
+        if found.unknown:
+            most = found.unknown.most_common(5)
+            names = ", ".join(f"{clip(name)} ({count:,})" for name, count in most)
+            warnings.append(f"{len(found.unknown)} techniques are not in the catalogue: {names}")
+        if found.mixed:
+            warnings.append(
+                f"{len(found.mixed):,} sessions name several audio files and no track: if these"
+                " are takes of their own, state track_id, or strokes of different takes are taken"
+                " for one figure"
+            )
+        return warnings
 
 
 def run(options: Options, *, track: Track = quiet) -> Outcome:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +38,9 @@ class Options:
     Attributes:
         inputs: the manifests; `-` is standard input.
         record: what a line is.
-        audio_root: the folder that `audio_path` is relative to; None leaves the audio unread.
+        audio_root: the folder that `audio_path` is relative to.
+        audio_roots: another folder for the events of a source, by `source_set`. With neither the
+            audio is not read; with this alone, audio of other sources is a finding.
         components, techniques: taxonomy and catalogue; None takes the shipped ones.
         max_problems: how many findings to keep, over all rules; all are counted.
         memory_limit, cache_dir: see `open_engine` and `scan_events`.
@@ -47,11 +49,18 @@ class Options:
     inputs: tuple[Path, ...]
     record: Record = "event"
     audio_root: Path | None = None
+    audio_roots: Mapping[str, Path] = field(default_factory=dict)
     components: Path | None = None
     techniques: Path | None = None
     max_problems: int = 100
     memory_limit: str | None = None
     cache_dir: Path | None = None
+
+    @property
+    def roots(self) -> dict[int, Path]:
+        """The folders of audio by number: 0 for all sources that have none of their own."""
+        general = {} if self.audio_root is None else {0: self.audio_root}
+        return general | dict(enumerate(self.audio_roots.values(), start=1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,10 +136,12 @@ def run(options: Options, *, track: Track | None = None) -> Validation:
     of events, since they are meant to be used together, and within each file of other records.
 
     Raises:
-        InputError: a taxonomy or the audio root is not there or malformed.
+        InputError: a taxonomy or an audio root is not there or malformed, or no event is of a
+            source that a folder was given for.
     """
-    if options.audio_root is not None and not options.audio_root.is_dir():
-        raise InputError.at(options.audio_root, "no such folder")
+    for root in options.roots.values():
+        if not root.is_dir():
+            raise InputError.at(root, "no such folder")
     with _received(options.inputs) as inputs:
         return (
             _events(options, inputs, track)
@@ -153,16 +164,19 @@ def _events(options: Options, inputs: _Inputs, track: Track | None) -> Validatio
             view = scan.name
             rules.duplicate_ids(run, view, "duplicate-sample-id")
             rules.paths_outside(run, view, "audio-outside-root")
-            for rule, key, field in _CONFLICTS:
-                rules.conflicts(run, view, rule, key=key, field=field)
+            rooted = audio_rules.root_events(run, view, tuple(options.audio_roots))
+            for rule, key, named in _CONFLICTS:
+                within = "root" if key == "audio_path" else "0"
+                rules.conflicts(run, rooted, rule, key=key, field=named, within=within)
+            for named in _NAMED:
+                rules.lookalike_names(run, view, "lookalike-name", field=named)
             rules.unknown_labels(run, view, "unknown-label", components.canonical)
             rules.unannotated_labels(run, view, "unannotated-label", components.canonical)
             rules.unknown_techniques(run, view, "unknown-technique", techniques.canonical)
-            if options.audio_root is not None:
+            if options.roots:
+                _require_sources(run, view, options)
                 rules.without_audio(run, view, "no-audio-path")
-                listed = audio_rules.create_files(run, view)
-                read = read_headers(run, options.audio_root, listed, track)
-                _compare_audio(run, view)
+                listed, read = _read_audio(run, rooted, options, track)
         counts = _counts(schema, rules.counts(run))
         shares = _shares(counts, options.max_problems)
         shown = _of_schema(schema, shares, inputs)
@@ -179,6 +193,8 @@ def _events(options: Options, inputs: _Inputs, track: Track | None) -> Validatio
         )
 
 
+_NAMED = ("session_id", "drummer_id", "kit_id", "room_id", "split", "source_set")
+
 _CONFLICTS = (
     ("sample-rate-conflict", "audio_path", "sample_rate"),
     ("channels-conflict", "audio_path", "channels"),
@@ -188,12 +204,41 @@ _CONFLICTS = (
 )
 
 
+def _require_sources(connection: Any, view: str, options: Options) -> None:
+    """Refuse a folder for a source that no event is of: a slip of the pen, and nothing is checked.
+
+    Raises:
+        InputError: there is one.
+    """
+    if not options.audio_roots:
+        return
+    rows = connection.execute(f"SELECT DISTINCT source_set FROM {view}").fetchall()
+    known = {name for (name,) in rows}
+    for source in options.audio_roots:
+        if source not in known:
+            why = "no event is of the source that a folder was given for"
+            where = ", ".join(map(str, options.inputs))
+            raise InputError.at(where, why, field="source_set", got=source)
+
+
+def _read_audio(
+    connection: Any, view: str, options: Options, track: Track | None
+) -> tuple[int, int]:
+    """Compare events with the headers of their audio; return files listed, and headers read."""
+    if options.audio_root is None:
+        audio_rules.without_root(connection, view, "no-audio-root")
+    listed = audio_rules.create_files(connection, view, least_root=min(options.roots))
+    read = read_headers(connection, options.roots, listed, track)
+    _compare_audio(connection, view)
+    return listed, read
+
+
 def _compare_audio(connection: Any, view: str) -> None:
-    for rule, field, unit in (
+    for rule, named, unit in (
         ("sample-rate-mismatch", "sample_rate", " Hz"),
         ("channels-mismatch", "channels", " channels"),
     ):
-        audio_rules.header_mismatches(connection, view, rule, field=field, unit=unit)
+        audio_rules.header_mismatches(connection, view, rule, field=named, unit=unit)
     audio_rules.beyond_the_end(connection, view, "onset-beyond-audio", field="onset_time")
     audio_rules.beyond_the_end(
         connection,
@@ -286,12 +331,12 @@ def _of_table(
     wanted = {row[1] for row in rows} | {row[2] for row in rows if row[2] is not None}
     places = scan.places(wanted) if wanted else {}
     shown = []
-    for rule, row, other, field, got, why, events in rows:
+    for rule, row, other, named, got, why, events in rows:
         path, line = places[row]
         if other is not None:
             why = f"{why} {inputs.name(places[other][0])}:{places[other][1]}"
         value = UNSET if got is None else json.loads(got)
-        problem = Problem(inputs.name(path), why, line, field, value)
+        problem = Problem(inputs.name(path), why, line, named, value)
         shown.append(Finding(rule=rule, problem=problem, events=events))
     return shown
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BLOCK = 2048
 """Files whose headers are in memory at a time."""
 
-_File = tuple[int, str, int, int]
+_File = tuple[int, str, int, int, int]
 _EMPTY = ("is empty", "holds no audio")
 
 
@@ -37,15 +37,18 @@ class _Looked:
 
 
 def read_headers(
-    connection: duckdb.DuckDBPyConnection, root: Path, count: int, track: Track | None = None
+    connection: duckdb.DuckDBPyConnection,
+    roots: Mapping[int, Path],
+    count: int,
+    track: Track | None = None,
 ) -> int:
     """Read the headers of the files that `create_files` has listed, and keep what they say.
 
-    Files that are missing, lead out of `root`, are empty or cannot be read become findings.
+    Files that are missing, lead out of their root, are empty or cannot be read become findings.
 
     Args:
         connection: has the table of files and that of findings.
-        root: the folder that `audio_path` is relative to.
+        roots: the folders that `audio_path` is relative to, by the `root` of the files.
         count: how many files there are.
         track: shows the progress over the files.
 
@@ -53,17 +56,18 @@ def read_headers(
         How many headers could be read.
 
     Raises:
-        InputError: `root` is no folder.
+        InputError: one of `roots` is no folder.
     """
-    if not root.is_dir():
-        raise InputError.at(root, "no such folder")
+    for root in roots.values():
+        if not root.is_dir():
+            raise InputError.at(root, "no such folder")
     read = 0
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as threads:
 
         def looked() -> Iterator[tuple[_File, _Looked]]:
             for start in range(0, count, BLOCK):
                 block = files(connection, start, start + BLOCK)
-                seen = threads.map(lambda file: _look(root, file[1]), block)
+                seen = threads.map(lambda file: _look(roots[file[2]], file[1]), block)
                 yield from zip(block, seen, strict=True)
 
         one_by_one = iter(track(looked(), count) if track else looked())
@@ -75,7 +79,7 @@ def read_headers(
 def _keep(connection: duckdb.DuckDBPyConnection, block: list[tuple[_File, _Looked]]) -> int:
     headers = []
     wrong: dict[str, list[tuple[int, str, str, int]]] = {}
-    for (number, path, row, events), seen in block:
+    for (number, path, _, row, events), seen in block:
         if seen.info is not None:
             info = seen.info
             headers.append((number, info.sample_rate, info.channels, info.duration_s))

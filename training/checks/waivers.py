@@ -12,6 +12,7 @@ longer needed, or no longer holds: a list of waivers that only grows is no list 
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from training.errors import UNSET, InputError, Problem
-from training.gates import Status, Verdict, Waiver, nearest
+from training.gates import Place, Status, Verdict, Waiver, nearest
 from training.manifest import InputFile, describe_file
 
 Fate = Literal["used", "expired", "unneeded", "unknown", "refused", "not_judged"]
@@ -43,10 +44,11 @@ _FIX: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waivers:
-    """The waivers of a file, in its order."""
+    """The waivers of a file, in its order, and the line where each begins (0: not known)."""
 
     source: InputFile
     waivers: tuple[Waiver, ...]
+    lines: tuple[int, ...] = ()
 
     def excuse(self, verdicts: Sequence[Verdict], today: date) -> list[Verdict]:
         """Return the verdicts, those that a valid waiver names with that waiver."""
@@ -100,7 +102,7 @@ class Waivers:
         `gates` are the names of this run, of which the nearest is suggested.
         """
         rows = []
-        for each in fates:
+        for each, line in zip(fates, self.lines or [0] * len(fates), strict=True):
             if each["fate"] not in _WHY:
                 continue
             said = {**each, "hint": nearest(each["gate"], gates), "path": self.source.path}
@@ -115,6 +117,7 @@ class Waivers:
                     reason=_REASON,
                     detail=_WHY[each["fate"]].format(**said),
                     fix=_FIX[each["fate"]].format(**said),
+                    place=Place(path=self.source.path, line=line) if line else None,
                 )
             )
         return rows
@@ -150,7 +153,18 @@ def read_waivers(path: Path) -> Waivers:
     if problems:
         raise InputError(problems)
     made = tuple(Waiver(**{key: str(entry[key]).strip() for key in _KEYS}) for entry in entries)
-    return Waivers(source=source, waivers=made)
+    return Waivers(source=source, waivers=made, lines=_lines(path, len(made)))
+
+
+def _lines(path: Path, count: int) -> tuple[int, ...]:
+    """Return the line where each waiver begins; 0 where they are written in another form."""
+    text = path.read_text(encoding="utf-8")
+    found = [
+        number
+        for number, line in enumerate(text.splitlines(), start=1)
+        if re.match(r"\s*\[\[\s*waiver\s*\]\]", line)
+    ]
+    return tuple(found) if len(found) == count else (0,) * count
 
 
 def names(waiver: Waiver, gate: str) -> bool:

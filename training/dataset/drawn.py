@@ -77,6 +77,7 @@ class Drawn:
         n_kinds: kinds of events.
         filtered: events left out by their techniques.
         duplicates: events left out as duplicates.
+        duplicates_elsewhere: how many of them name another track than the event that is kept.
         unmet: techniques that the filters name and no event of the manifest shows, sorted.
     """
 
@@ -90,6 +91,7 @@ class Drawn:
     n_kinds: int
     filtered: int
     duplicates: int
+    duplicates_elsewhere: int
     unmet: list[str]
 
     def rows(self) -> tuple[IntArray, IntArray, IntArray]:
@@ -160,6 +162,13 @@ class Drawn:
         self.connection.register(name, pa.table(columns))
 
 
+def columns_of(choice: Choice) -> dict[str, str]:
+    """Return the columns that a scan must hold for a choice; see `training.manifest.scan`."""
+    always = ("sample_id", "track_id", "components", "techniques", "source_set", "is_synthetic")
+    names = dict.fromkeys((*always, choice.group_field, *choice.dedupe_key))
+    return {name: f'"{name}"' for name in names}
+
+
 def choose_events(
     connection: duckdb.DuckDBPyConnection,
     scan: Scan,
@@ -170,7 +179,8 @@ def choose_events(
 
     Args:
         connection: the engine's connection, with the view of `scan`.
-        scan: the manifest; `place` is asked for the lines in messages.
+        scan: the manifest, with `columns_of(choice)` at least; `place` is asked for the lines in
+            messages.
         choice: which events, grouped by what.
         taxonomy: what labels are called; the shipped one by default.
 
@@ -207,6 +217,9 @@ def choose_events(
         n_kinds=_count(connection, "SELECT count(*) FROM kinds"),
         filtered=scan.rows - chosen,
         duplicates=duplicates,
+        duplicates_elsewhere=_count(connection, "SELECT count(*) FROM duplicates WHERE elsewhere")
+        if duplicates
+        else 0,
         unmet=_unmet(connection, scan.name, choice),
     )
 
@@ -249,10 +262,13 @@ def _find_duplicates(
         WITH twice AS (
             SELECT {hashed} AS h FROM "{view}" WHERE {kept} GROUP BY h HAVING count(*) > 1),
         suspects AS MATERIALIZED (
-            SELECT "row", {named} FROM "{view}"
+            SELECT "row", track_id, {named} FROM "{view}"
             WHERE {kept} AND {hashed} IN (SELECT h FROM twice)),
-        firsts AS (SELECT min("row") AS "row" FROM suspects GROUP BY {", ".join(keys)})
-        SELECT "row" FROM suspects ANTI JOIN firsts USING ("row")"""
+        placed AS (
+            SELECT "row", row_number() OVER w AS place,
+                track_id IS DISTINCT FROM first_value(track_id) OVER w AS elsewhere
+            FROM suspects WINDOW w AS (PARTITION BY {", ".join(keys)} ORDER BY "row"))
+        SELECT "row", elsewhere FROM placed WHERE place > 1"""
     )
     return _count(connection, "SELECT count(*) FROM duplicates")
 

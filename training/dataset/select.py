@@ -47,11 +47,6 @@ class Omitted:
     without_file: Mapping[str, int]
     by_limit: int
 
-    @property
-    def missing_audio(self) -> int:
-        """Events left out for want of audio."""
-        return sum(self.without_audio_path.values()) + sum(self.without_file.values())
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelColumns:

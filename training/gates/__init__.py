@@ -10,7 +10,7 @@ from training.gates.config import (
     read_gates,
 )
 from training.gates.judge import judge, overall
-from training.gates.model import Interval, Measurement, Status, Threshold, Verdict, Waiver
+from training.gates.model import Interval, Measurement, Place, Status, Threshold, Verdict, Waiver
 from training.gates.report import Report, provenance
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "GatesSource",
     "Interval",
     "Measurement",
+    "Place",
     "Report",
     "Status",
     "Threshold",

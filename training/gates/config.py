@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -58,7 +59,8 @@ def read_gates(path: Path) -> GateTables:
     """Read a gates file of a user's own.
 
     Raises:
-        InputError: it is missing, not TOML, or holds an unknown key or a value of the wrong type.
+        InputError: it is missing, not TOML, or holds an unknown key, or a value of the wrong type
+            or that is not finite.
     """
     return GateTables(path=path, tables=_read(path))
 
@@ -86,7 +88,7 @@ def load_thresholds(
 
     Raises:
         InputError: the overlay is not TOML, names an unknown check, gate or key (the nearest known
-            name is suggested), or changes a value without a reason.
+            name is suggested), changes a value without a reason, or turns a gate round.
     """
     shipped = _read(config_path("gates.toml"))
     own, source = ({}, None) if overlay is None else (_tables(overlay), Path(overlay))
@@ -121,9 +123,15 @@ def _read(path: Path) -> dict[str, dict[str, GateEntry]]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError.at(path, f"is not valid TOML: {error}") from None
     try:
-        return msgspec.convert(data, kind, strict=True)
+        tables = msgspec.convert(data, kind, strict=True)
     except msgspec.ValidationError as error:
         raise InputError([explain(path, str(error), data, None, kind)]) from None
+    for check, gates in tables.items():
+        for gate, entry in gates.items():
+            if entry.value is not None and not math.isfinite(entry.value):
+                field = f"{check}.{gate}.value"
+                raise InputError.at(path, "must be a finite number", field=field, got=entry.value)
+    return tables
 
 
 def _threshold(name: str, entry: GateEntry) -> Threshold:
@@ -141,8 +149,12 @@ def _tables(gates: GatesSource) -> dict[str, dict[str, GateEntry]]:
 
 def _overlaid(base: Threshold, entry: GateEntry, path: Path) -> Threshold:
     changed = _given(entry)
-    if "reason" not in changed:
+    if not changed.get("reason", "").strip():
         raise InputError.at(path, "needs a reason for what it changes", field=f"{base.name}.reason")
+    if {base.comparator, changed.get("comparator", base.comparator)} == {"<=", ">="}:
+        why = f"would turn the gate round, whose comparator is {base.comparator!r}"
+        field = f"{base.name}.comparator"
+        raise InputError.at(path, why, field=field, got=changed["comparator"])
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}
     return Threshold(**{**fields, "production": base.value, **changed})
 

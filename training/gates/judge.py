@@ -33,7 +33,11 @@ def judge(measurement: Measurement, threshold: Threshold, *, subject: str = "") 
         status = Status.PASS
     else:
         status = Status.FAIL
-    failed = status is Status.FAIL
+    fix = ""
+    if status is Status.FAIL:
+        fix = measurement.fix or threshold.fix
+    elif status is Status.NOT_MEASURED:
+        fix = measurement.fix
     if not threshold.required and status.blocks:
         status = Status.WARN
     return Verdict(
@@ -46,7 +50,7 @@ def judge(measurement: Measurement, threshold: Threshold, *, subject: str = "") 
         n=measurement.n,
         ci=measurement.ci,
         detail=detail,
-        fix=threshold.fix if failed else "",
+        fix=fix,
         reason=threshold.reason,
         required=threshold.required,
         decide_on=threshold.decide_on,

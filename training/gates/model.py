@@ -44,7 +44,8 @@ class Measurement:
     """One figure, or the reason why there is none.
 
     `value` None (NaN and infinities count as None) means not measured; `detail` then says why.
-    `n` is the number of observations behind the figure.
+    `n` is the number of observations behind the figure. `fix` is what to do about this figure where
+    it fails or is missing, if that is more than what the threshold says of all.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Measurement:
     n: int | None = None
     ci: Interval | None = None
     detail: str = ""
+    fix: str = ""
 
     def __post_init__(self) -> None:
         if self.value is not None and not math.isfinite(self.value):
@@ -93,6 +95,14 @@ class Waiver:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where the first thing stands that a gate complains of; lines count from 1."""
+
+    path: str
+    line: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
     """How a measurement stood up to its threshold: one row of `gating_results`.
 
@@ -115,6 +125,7 @@ class Verdict:
     decide_on: DecideOn = "point"
     production_threshold: float | None = None
     waiver: Waiver | None = None
+    place: Place | None = None
 
     @property
     def standing(self) -> Status:

@@ -21,6 +21,7 @@ from training.manifest import InputFile
 
 SCHEMA_VERSION = 1
 _STARTED = time.monotonic()
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,8 +83,9 @@ def provenance() -> dict[str, Any]:
 
 def _row(verdict: Verdict) -> dict[str, Any]:
     row = asdict(verdict)
-    if verdict.waiver is None:
-        del row["waiver"]  # only rows that are waived have one
+    for name in ("waiver", "place"):
+        if row[name] is None:
+            del row[name]  # only rows that are waived, or know their place, have one
     return {
         "name": row.pop("name"),
         "status": str(row.pop("status")),
@@ -105,11 +107,17 @@ def _plain(value: Any) -> Any:
 
 
 def _git_revision() -> str | None:
-    """The revision of the code, when it runs from a checkout."""
+    """The revision of the code, where it runs from its own checkout; `-dirty` if it was changed.
+
+    An installed copy has none, also where it lies inside somebody else's repository.
+    """
+    if not (_CHECKOUT / ".git").exists():
+        return None
+    ask = ["git", "--no-optional-locks", "describe", "--always", "--abbrev=40", "--dirty"]
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
+            [*ask, "--exclude=*"],
+            cwd=_CHECKOUT,
             capture_output=True,
             text=True,
             timeout=5,

@@ -126,7 +126,10 @@ class WaveAugment:
         batch, alpha = audio.shape[0], self.config.mixup_alpha
         mixed = torch.rand(batch, device=audio.device) < self.config.mixup
         other = torch.randperm(batch, device=audio.device)
-        share = torch.distributions.Beta(alpha, alpha).sample((batch,)).to(audio.device)
+        # Drawn on the device, and not checked: either would have the host wait for it.
+        alphas = torch.full((), alpha, device=audio.device)
+        beta = torch.distributions.Beta(alphas, alphas, validate_args=False)
+        share = beta.sample((batch,))
         share = torch.maximum(share, 1.0 - share)
         labels = targets["labels"]
         if self.task == "multiclass":

@@ -62,6 +62,8 @@ class Judged:
     support: tuple[ClassSupport, ...]
     intervals: dict[str, Any]
     """Of the figures at the operating points: see `training.loop.card_intervals`."""
+    remarks: tuple[str, ...] = ()
+    """What the clips could not teach, or cannot show."""
 
 
 def judge_model(
@@ -94,6 +96,23 @@ def judge_model(
         floors=floors,
         support=class_support(val.labels, recordings_of(val), names),
         intervals=intervals(val, said, _sigmoid(shifted), names, seed=recipe.training.seed),
+        remarks=_one_sided(feeds[0].split, val, names),
+    )
+
+
+def _one_sided(train: StoreSplit, val: StoreSplit, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the classes that validation asks for and training lacks, and those in every clip."""
+    taught = ((train.labels > 0) & (train.annotated > 0)).any(axis=0)
+    asked = (val.labels > 0) & (val.annotated > 0)
+    never = ((val.labels == 0) & (val.annotated > 0)).any(axis=0)
+    found = (
+        ("validated, but in no training clip", asked.any(axis=0) & ~taught),
+        ("in every validation clip, so that always saying it is right", asked.any(axis=0) & ~never),
+    )
+    return tuple(
+        f"{what}: {', '.join(names[column] for column in np.flatnonzero(which))}"
+        for what, which in found
+        if which.any()
     )
 
 
@@ -127,7 +146,7 @@ def model_card(
         frozen: what of it was frozen, where something was.
     """
     best = next((line for line in reversed(history) if line.get("best")), None)
-    features, summary = recipe.features, judged.evaluation.summary
+    features = recipe.features
     card = {
         "model": "drumgate four-block drum CNN",
         "version": __version__,
@@ -154,17 +173,7 @@ def model_card(
         "frozen": None if frozen is None else dict(frozen),
         "selected_epoch": best["epoch"] if best else None,
         "steps": history[-1]["step"] if history else 0,
-        "validation": {
-            "figures": judged.evaluation.figures,
-            "operating_point": judged.operating_point.as_metrics(),
-            "at_0.5": summary.as_metrics() if summary else None,
-            "support": {
-                row.label: {"events": row.events, "recordings": row.recordings}
-                for row in judged.support
-            },
-            "dead_classes": list(dead_classes(judged.operating_point)),
-            "intervals": judged.intervals,
-        },
+        "validation": _validation(judged),
         "floors": {name: floor.as_metrics() for name, floor in judged.floors.items()},
         "calibration": judged.calibration.as_dict(),
         "warnings": _warnings(judged, readiness, model),
@@ -172,6 +181,21 @@ def model_card(
     # The card in the model file and the one beside it are to be the same, tuples or not.
     plain: dict[str, Any] = json.loads(to_json(card))
     return plain
+
+
+def _validation(judged: Judged) -> dict[str, Any]:
+    summary = judged.evaluation.summary
+    return {
+        "figures": judged.evaluation.figures,
+        "operating_point": judged.operating_point.as_metrics(),
+        "at_0.5": summary.as_metrics() if summary else None,
+        "support": {
+            row.label: {"events": row.events, "recordings": row.recordings}
+            for row in judged.support
+        },
+        "dead_classes": list(dead_classes(judged.operating_point)),
+        "intervals": judged.intervals,
+    }
 
 
 def write_card_page(path: Path, card: Mapping[str, Any]) -> None:
@@ -205,7 +229,7 @@ def summary_table(report: Report) -> str:
         ("logistic regression, 7 bands", floors["band_energy"]),
         ("most frequent label set", floors["most_frequent"]),
     ]
-    lines = [f"{'validation':<30}{'macro-F1':>10}{'micro-F1':>10}"]
+    lines = [f"{'validation':<30}{'macro F1':>10}{'micro F1':>10}"]
     lines += [
         f"{name:<30}{_figure(each['macro']['f1'])}{_figure(each['micro']['f1'])}"
         for name, each in rows
@@ -252,6 +276,7 @@ def _warnings(judged: Judged, readiness: Readiness, model: DrumClassifier) -> li
     if readiness.allowed_unready:
         warnings.append(f"trained on a dataset not known to be ready: {readiness.why}")
     warnings += readiness.remarks
+    warnings += judged.remarks
     dead = dead_classes(judged.operating_point)
     if dead:
         warnings.append(f"dead classes (events, but F1 = 0): {', '.join(dead)}")
@@ -264,7 +289,7 @@ def _warnings(judged: Judged, readiness: Readiness, model: DrumClassifier) -> li
     model_f1, floor_f1 = judged.operating_point.macro.f1, judged.floors["band_energy"].macro.f1
     if model_f1 is not None and floor_f1 is not None and model_f1 <= floor_f1:
         warnings.append(
-            f"the model (macro-F1 {model_f1:.3f}) does not beat a logistic regression on seven "
+            f"the model (macro F1 {model_f1:.3f}) does not beat a logistic regression on seven "
             f"band energies ({floor_f1:.3f})"
         )
     return warnings

@@ -30,6 +30,8 @@ __all__ = ["PRESETS", "Recipe", "TrainingConfig", "load_recipe"]
 
 PRESETS: Final = ("default", "short", "fast")
 NONE: Final = "none"
+FLAGS: Final = {"learning_rate": "--lr"}
+"""Flags that are not named as the setting that they set."""
 T = TypeVar("T")
 
 
@@ -251,15 +253,21 @@ def load_recipe(
             tables.setdefault(name, {}).update(table)
     given = {key: value for key, value in (overrides or {}).items() if value is not None}
     tables.setdefault("training", {}).update(given)
+    flags = {("training", key): FLAGS.get(key, f"--{key.replace('_', '-')}") for key in given}
     for text in assignments:
         name, key, value = _assignment(text)
         tables.setdefault(name, {})[key] = value
-        source = "--set" if overlay is None else overlay
+        flags[name, key] = "--set"
+
+    def read(name: str, kind: type[T]) -> T:
+        mine = {key: flag for (table, key), flag in flags.items() if table == name}
+        return _convert(source, name, tables.get(name, {}), kind, mine)
+
     return Recipe(
         preset=preset,
-        features=_convert(source, "features", tables.get("features", {}), FeatureConfig),
-        augment=_convert(source, "augment", tables.get("augment", {}), AugmentConfig),
-        training=_convert(source, "training", tables["training"], TrainingConfig),
+        features=read("features", FeatureConfig),
+        augment=read("augment", AugmentConfig),
+        training=read("training", TrainingConfig),
     )
 
 
@@ -292,7 +300,10 @@ def _read_toml(path: Path) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _convert(source: object, table: str, values: Mapping[str, Any], kind: type[T]) -> T:
+def _convert(
+    source: object, table: str, values: Mapping[str, Any], kind: type[T], flags: Mapping[str, str]
+) -> T:
+    """Make a table's settings; what is wrong is said of the file, or of the flag that set it."""
     types = {item.name: str(item.type) for item in fields(kind)}  # type: ignore[arg-type]
     for key in values:
         _require_known(source, key, set(types), "key", prefix=f"{table}.")
@@ -305,7 +316,9 @@ def _convert(source: object, table: str, values: Mapping[str, Any], kind: type[T
     except msgspec.ValidationError as error:
         why, _, where = str(error).partition(" - at `$.")
         name = f"{table}.{where.rstrip('`')}" if where else table
-        raise InputError.at(source, why, field=name) from error
+        named = {where.rstrip("`"), *why.replace(",", " ").split()}
+        blamed = next((flag for key, flag in flags.items() if key in named), source)
+        raise InputError.at(blamed, why, field=name) from error
 
 
 def _require_known(source: object, name: str, known: set[str], what: str, prefix: str = "") -> None:

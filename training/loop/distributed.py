@@ -106,7 +106,11 @@ def joined(device: torch.device) -> Iterator[tuple[World, torch.device]]:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    if device.type == "cuda":
+        # Named, the GPU is joined to the group now, and never guessed from the rank.
+        dist.init_process_group("nccl", timeout=PATIENCE, device_id=device)
+    else:
+        dist.init_process_group("gloo", timeout=PATIENCE)
     try:
         yield current_world(), device
     finally:

@@ -1,4 +1,4 @@
-"""Dividing any data set into a part to train on and a part to validate on."""
+"""Dividing any dataset into a part to train on and a part to validate on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def create_train_val_split(
     labels: ArrayLike | None = None,
     seed: int = 0,
 ) -> tuple[Subset[Any], Subset[Any]]:
-    """Divide a data set at random; whole groups stay together, labels are spread evenly.
+    """Divide a dataset at random; whole groups stay together, labels are spread evenly.
 
     Args:
         dataset: has a length and is indexed by number.
@@ -34,7 +34,7 @@ def create_train_val_split(
         seed: the same one gives the same division.
 
     Returns:
-        The training and the validation part, each in the order of the data set.
+        The training and the validation part, each in the order of the dataset.
 
     Raises:
         ValueError: the ratio is out of range, a length differs, or there are fewer than two groups.

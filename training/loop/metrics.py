@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 BoolArray = NDArray[np.bool_]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,9 +90,29 @@ def evaluate_model(
         task: ``multilabel`` (a score of at least 0.5 is a yes) or ``multiclass`` (the highest).
         keep: outputs to return.
     """
-    device = torch.device(device)
     was_training = model.training
     model.eval()
+    losses, outputs, truth = _heard(model, batches, criterion, torch.device(device), keep)
+    model.train(was_training)
+    figures = {
+        "val_loss" if name == "total" else f"val_{name}": value
+        for name, value in losses.means().items()
+        if np.isfinite(value)
+    }
+    found = Evaluation(figures=figures, outputs=outputs, targets=truth)
+    if labels is None or "logits" not in outputs:
+        return found
+    return _judged(found, labels, task)
+
+
+def _heard(
+    model: nn.Module,
+    batches: Iterable[tuple[Any, Any]],
+    criterion: nn.Module | None,
+    device: torch.device,
+    keep: Sequence[str],
+) -> tuple[MetricsTracker, Arrays, Arrays]:
+    """Run the model over all batches; return the losses, the outputs to keep, and the targets."""
     losses = MetricsTracker()
     kept: dict[str, list[Tensor]] = {}
     truth: dict[str, list[Tensor]] = {}
@@ -107,40 +128,40 @@ def evaluate_model(
         if isinstance(targets, Mapping):
             for name, value in targets.items():
                 truth.setdefault(name, []).append(value)
-    model.train(was_training)
+    # Only here is the device waited for.
+    return (
+        losses,
+        {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()},
+        {name: torch.cat(parts).cpu().numpy() for name, parts in truth.items()},
+    )
 
-    outputs_all = {name: torch.cat(parts).cpu().numpy() for name, parts in kept.items()}
-    targets_all = {name: torch.cat(parts).cpu().numpy() for name, parts in truth.items()}
-    figures = {
-        "val_loss" if name == "total" else f"val_{name}": value
-        for name, value in losses.means().items()
-        if np.isfinite(value)
-    }
-    if labels is None or "logits" not in outputs_all:
-        return Evaluation(figures=figures, outputs=outputs_all, targets=targets_all)
 
-    predicted = predict_labels(outputs_all["logits"], task=task)
-    reference = targets_all["labels"] > 0.5
-    counts = clip_counts(reference, predicted, annotated=targets_all["annotated"] > 0.5)
-    summary = summarise(counts, labels)
+def _judged(found: Evaluation, labels: Sequence[str], task: str) -> Evaluation:
+    """Add the figures of the classes, and the errors of velocity and openness."""
+    outputs, truth = found.outputs, found.targets
+    figures = dict(found.figures)
+    predicted = predict_labels(outputs["logits"], task=task)
+    reference = truth["labels"] > 0.5
+    summary = summarise(
+        clip_counts(reference, predicted, annotated=truth["annotated"] > 0.5), labels
+    )
     for name, value in (("macro_f1", summary.macro.f1), ("micro_f1", summary.micro.f1)):
         if value is not None:
             figures[name] = value
     for head in ("velocity", "openness"):
-        if head in outputs_all:
-            error = np.abs(outputs_all[head] - targets_all[head])
+        if head in outputs:
+            error = np.abs(outputs[head] - truth[head])
             if np.isfinite(error).any():
                 figures[f"{head}_mae"] = float(np.nanmean(error))
     more, precisions = score_figures(
-        outputs_all["logits"], targets_all["labels"], targets_all["annotated"], labels, task=task
+        outputs["logits"], truth["labels"], truth["annotated"], labels, task=task
     )
-    return Evaluation(
+    return replace(
+        found,
         figures=figures | more,
         summary=summary,
         dead=dead_classes(summary),
         average_precision=precisions,
-        outputs=outputs_all,
-        targets=targets_all,
     )
 
 

@@ -115,8 +115,10 @@ class ConsoleProgress(Callback):
             self._refresh()
 
     def on_checkpoint(self, info: CheckpointInfo) -> None:
-        """Say on a terminal that the run can be resumed from here; plain output stays short."""
-        if self.live:
+        """Say that the run was saved when it is broken off; on a terminal always."""
+        if info.why == "interrupted":
+            self._print(f"step {info.step}: saved {info.path.name}; --resume goes on from here")
+        elif self.live:
             self._print(f"step {info.step}: saved {info.path.name} ({info.seconds:.2f} s)")
 
     def on_end(self, info: EndInfo) -> None:

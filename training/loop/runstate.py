@@ -44,20 +44,25 @@ def run_state(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def read_run(path: Path, identity: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """Read the state of a run with this identity.
+def read_run(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the state of a run with this identity, into main memory.
+
+    `take_over` puts each part where it belongs. Read onto a GPU, the counts of steps that an
+    optimiser keeps in main memory would lie there, and each step would wait for them.
 
     Raises:
         InputError: the file is missing or damaged, or is of a run with other settings or data.
     """
-    content = load_checkpoint(path, format=RUN_FORMAT, device=device)
+    content = load_checkpoint(path, format=RUN_FORMAT)
     theirs = content.get("identity")
     if not isinstance(theirs, dict):
         raise InputError.at(path, "is not a complete run", field="identity")
     differing = differences(theirs, identity)
     if differing:
         raise InputError.at(
-            path, f"is of another run: {', '.join(differing)} differ; start without --resume"
+            path,
+            f"is of another run: {', '.join(differing)}. Go on with what it was begun with, or "
+            "start anew without --resume",
         )
     return content
 
@@ -74,15 +79,17 @@ def take_over(trainer: Trainer, content: Mapping[str, Any], path: Path) -> None:
             trainer.averaged.load_state_dict(content["averaged"])
         trainer.optimiser.load_state_dict(content["optimiser"])
         trainer.schedule.load_state_dict(content["schedule"])
-        trainer.scaler.load_state_dict(content["scaler"])
+        if content["scaler"]:  # empty where the run was made without scaling, on a CPU say
+            trainer.scaler.load_state_dict(content["scaler"])
         trainer.early.load_state_dict(content["early"])
         trainer.tracker.load_state_dict(content["tracker"], trainer.device, trainer.world)
-        trainer.best_weights = content["best_weights"]
+        best = content["best_weights"]
+        trainer.best_weights = best and {k: v.to(trainer.device) for k, v in best.items()}
         trainer.history = list(content["history"])
         trainer.step = int(content["step"])
         trainer.epoch = int(content["epoch"])
         trainer.batch_in_epoch = int(content["batch_in_epoch"])
-        trainer.elapsed_s = float(content["elapsed_s"])
+        trainer.clock.elapsed_s = float(content["elapsed_s"])
         trainer.random_to_restore = _checked(content["random"])
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise InputError.at(path, f"is not a complete run of this model ({error})") from error
@@ -99,7 +106,7 @@ def _checked(state: Mapping[str, Any]) -> dict[str, Any]:
 def random_state() -> dict[str, Any]:
     """Return the states of Python's, NumPy's and PyTorch's global generators.
 
-    The trainer seeds PyTorch's anew before each step; these are for data sets that draw from the
+    The trainer seeds PyTorch's anew before each step; these are for datasets that draw from the
     global generators while a batch is made.
     """
     version, numbers, gauss = random.getstate()

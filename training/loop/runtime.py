@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,8 @@ from torch import nn
 from training.errors import DrumgateError
 from training.loop.config import TrainingConfig
 from training.loop.distributed import World
+from training.loop.optimisers import precision
+from training.model.precision import whole_float32
 
 __all__ = ["algorithms", "as_written", "compile_network", "notes", "prepare", "with_shared_norms"]
 
@@ -31,6 +34,9 @@ def prepare(config: TrainingConfig) -> None:
 def algorithms(config: TrainingConfig, device: torch.device) -> Iterator[None]:
     """Choose algorithms for as long as the block lasts: deterministic ones, or the fastest.
 
+    What is computed in float32 is computed with all its digits (`whole_float32`), so that the
+    figures of a validation are those of the model that is saved, whatever the device.
+
     cuBLAS reads its workspace setting when it is first used; a run sets it before anything else. On
     CUDA an operation without a deterministic form warns and goes on, since PyTorch also names some
     whose result does not vary: max-pooling whose windows do not overlap, for one.
@@ -48,7 +54,10 @@ def algorithms(config: TrainingConfig, device: torch.device) -> Iterator[None]:
         cudnn.deterministic = True
         torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     try:
-        yield
+        with whole_float32(device), warnings.catch_warnings():
+            # Inductor recommends TF32 whenever it compiles for a GPU that has it.
+            warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")
+            yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
         cudnn.deterministic, cudnn.benchmark = before[2], before[3]
@@ -57,7 +66,9 @@ def algorithms(config: TrainingConfig, device: torch.device) -> Iterator[None]:
 def compile_network(network: nn.Module, config: TrainingConfig, device: torch.device) -> bool:
     """Have a network compiled when it is first run, if the config says so; return whether.
 
-    It is compiled in place: names of its weights and the object stay as they are.
+    It is compiled in place: names of its weights and the object stay as they are. Each shape is
+    compiled for itself: an epoch has two, its last batch being smaller, and code for shapes of any
+    size would be slower, round otherwise, and take over in the middle of the run.
 
     Raises:
         DrumgateError: CUDA graphs are asked for without CUDA, or there is no compiler.
@@ -71,7 +82,8 @@ def compile_network(network: nn.Module, config: TrainingConfig, device: torch.de
     compilers = (os.environ.get("CXX", ""), "g++", "clang++", "c++", "cc", "gcc")
     if not any(shutil.which(each) for each in compilers if each):
         raise DrumgateError("compile: PyTorch needs a C++ compiler (g++ or clang++), found none")
-    network.compile(mode="reduce-overhead" if config.cuda_graphs else "default")
+    mode = "reduce-overhead" if config.cuda_graphs else "default"
+    network.compile(mode=mode, dynamic=False)
     return True
 
 
@@ -121,6 +133,10 @@ def notes(
         )
     if device.type != "cuda" and config.amp_dtype == "fp16":
         said.append(f"amp_dtype: fp16 is for CUDA; {device.type} computes in float32")
+    if precision(config, device) == "bf16" and not torch.cuda.is_bf16_supported(
+        including_emulation=False
+    ):
+        said.append("amp_dtype: this GPU has no bf16 and would imitate it, slowly; set fp16")
     return tuple(said)
 
 

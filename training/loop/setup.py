@@ -63,7 +63,7 @@ def usable_splits(store: ClipStore, recipe: Recipe) -> tuple[StoreSplit, StoreSp
         if len(split.labels) == 0:
             raise InputError.at(metadata, "holds no clip", field=f"splits.{name}")
     if not (val.labels > 0).any():
-        why = "holds no event of any class: macro-F1 is not defined"
+        why = "holds no event of any class: macro F1 is not defined"
         raise InputError.at(metadata, why, field="splits.val")
     return train, val
 

@@ -46,7 +46,7 @@ class Stepper:
         self.optimiser = optimiser
         self.scaler = scaler
         self.config = config
-        self.averaged = averaged
+        self.averages = _Averages(averaged, model) if averaged is not None else None
         self.augment = augment
         self.device = device
         self.world = world
@@ -95,9 +95,7 @@ class Stepper:
 
         `part` are the counts that the criterion divides by, or this batch's share of the clips.
         """
-        dtype = torch.float16 if self.low == "fp16" else torch.bfloat16
-        low = self.low != "float32"
-        with self.section("forward"), torch.autocast(self.device.type, dtype=dtype, enabled=low):
+        with self.section("forward"), self._autocast():
             outputs = self.network(inputs)
             if isinstance(part, Mapping):
                 losses: dict[str, Tensor] = self.criterion(outputs, targets, counts=part)
@@ -107,12 +105,20 @@ class Stepper:
                 return losses
             return {name: value * part for name, value in losses.items()}
 
+    def _autocast(self) -> AbstractContextManager[Any]:
+        """Run what is within it in low precision, where the config and the device say so."""
+        if self.low == "float32":
+            return nullcontext()
+        dtype = torch.float16 if self.low == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype=dtype)
+
     def _parts(self, batches: Sequence[Batch]) -> tuple[list[Any], float | Tensor]:
         """Return what makes the losses of each batch add up to those of the step, and its clips."""
         clips = [len(inputs) for inputs, _ in batches]
         if len(batches) == 1 and self.world.size == 1:
             return [None], float(clips[0])
-        total = self.world.sum(torch.tensor(float(sum(clips)), device=self.device))
+        # Filled there: a number that is sent would have the host wait for the device.
+        total = self.world.sum(torch.full((), float(sum(clips)), device=self.device))
         count: Any = getattr(self.criterion, "counts", None)
         if count is None:
             return [number / total for number in clips], total
@@ -131,8 +137,8 @@ class Stepper:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        if self.averaged is not None:
-            _average(self.averaged, self.model, config.ema_decay, number)
+        if self.averages is not None:
+            self.averages.update(config.ema_decay, number)
         return norm
 
     def _alone(self, *, until_last: bool) -> AbstractContextManager[Any]:
@@ -142,13 +148,21 @@ class Stepper:
         return nullcontext()
 
 
-@torch.no_grad()
-def _average(averaged: nn.Module, model: nn.Module, decay: float, step: int) -> None:
-    """Move the averaged weights towards the model's; early steps count more."""
-    weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
-    current = model.state_dict()
-    for name, value in averaged.state_dict().items():
-        if value.is_floating_point():
-            value.lerp_(current[name], weight)
-        else:
-            value.copy_(current[name])
+class _Averages:
+    """Averaged weights and those that they follow, listed once: their tensors stay the same."""
+
+    def __init__(self, averaged: nn.Module, model: nn.Module) -> None:
+        current = model.state_dict()
+        pairs = [(value, current[name]) for name, value in averaged.state_dict().items()]
+        self._moved = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, decay: float, step: int) -> None:
+        """Move the averages towards the weights; early steps count more."""
+        weight = 1.0 - min(decay, (1.0 + step) / (10.0 + step))
+        averages, weights = zip(*self._moved, strict=True)
+        # All together: on a GPU one kernel, not one a tensor.
+        torch._foreach_lerp_(averages, weights, weight)
+        for average, value in self._copied:
+            average.copy_(value)

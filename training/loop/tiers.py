@@ -12,21 +12,16 @@ they differ in what a batch costs:
 ``disk``
     the windows of many batches are sorted, neighbours joined, and read at once, ahead of time, by
     one thread.
-
-Reading and copying let go of Python's lock, so that one thread beside the training is enough and
-no worker processes are needed.
 """
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Final, Protocol
 
 import numpy as np
 import torch
@@ -35,27 +30,13 @@ from torch import Tensor
 
 from training.dataset.store import SAMPLE, StoreSplit
 from training.errors import InputError
+from training.loop.delivery import Delivery, Fill, Plan, ahead, deliver, filled, to_device
 
 __all__ = ["DeviceTier", "DiskTier", "MemoryTier", "Plan", "Tier", "ahead"]
 
 BLOCK: Final = 1 << 22
 JOINED_SAMPLES: Final = 1 << 15
 """Windows at most this far apart are read together: 64 KiB take no longer than another read."""
-SLOTS: Final = 3
-"""Pinned buffers: one being filled, one being sent, one that the last batch may still leave."""
-T = TypeVar("T")
-
-
-class Plan(NamedTuple):
-    """A batch to be: its clips' numbers and where their windows start, both int64 ``(b,)``."""
-
-    rows: NDArray[np.int64]
-    starts: NDArray[np.int64]
-
-
-Delivery = tuple[Tensor, Tensor]
-"""Row numbers, int64 ``(b,)``, and clips, int16 ``(b, length)``."""
-_Fill = Callable[[NDArray[np.int16]], None]
 
 
 class Tier(Protocol):
@@ -78,8 +59,13 @@ class MemoryTier:
         device: where batches go; on a GPU they are sent ahead of time.
         load: read the blob's file once, in sequence, so that it lies in the page cache.
 
+    A mapped file that is cut short takes the process with it when the part that is gone is touched
+    (SIGBUS). So the length of a file that was loaded is looked at before each batch, which takes a
+    microsecond.
+
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or is shorter than its samples. `gather` and `stream`
+            raise it for a file that became shorter.
     """
 
     name = "memory"
@@ -94,18 +80,30 @@ class MemoryTier:
         # a plain view: slicing np.memmap itself costs several microseconds a clip
         self.samples = np.asarray(blob).view(np.ndarray)
         self.device = torch.device(device)
+        self._file: _Length | None = None
         if load and isinstance(blob, np.memmap) and blob.filename is not None:
-            _read_through(Path(blob.filename))
+            self._file = _Length(Path(blob.filename), self.samples.nbytes)
+            self._file.read_through()
 
     def gather(self, starts: NDArray[np.int64], length: int) -> Tensor:
         """See `Tier`; the clips lie in main memory."""
-        return _filled(_from(self.samples, starts, length), len(starts), length)
+        return filled(self._from(starts, length), len(starts), length)
 
     def stream(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[Delivery]:
         """See `Tier`."""
         plans = (plan for chunk in chunks for plan in chunk)
-        fills = ((plan, _from(self.samples, plan.starts, length)) for plan in plans)
-        return _deliver(fills, length, self.device)
+        fills = ((plan, self._from(plan.starts, length)) for plan in plans)
+        return deliver(fills, length, self.device)
+
+    def _from(self, starts: NDArray[np.int64], length: int) -> Fill:
+        fill = _from(self.samples, starts, length)
+
+        def whole(out: NDArray[np.int16]) -> None:
+            if self._file is not None:
+                self._file.require()
+            fill(out)
+
+        return whole
 
 
 class DeviceTier:
@@ -127,13 +125,13 @@ class DeviceTier:
 
     def gather(self, starts: NDArray[np.int64], length: int) -> Tensor:
         """See `Tier`; the clips lie on the device."""
-        return self._gather(_to(self.device, starts), length)
+        return self._gather(to_device(starts, self.device), length)
 
     def stream(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[Delivery]:
         """See `Tier`; all row numbers and positions of a chunk are sent at once."""
         for chunk in chunks:
             both = np.stack([np.concatenate(part) for part in zip(*chunk, strict=True)])
-            rows, starts = _to(self.device, both)
+            rows, starts = to_device(both, self.device)
             sizes = [len(plan.rows) for plan in chunk]
             for mine, places in zip(rows.split(sizes), starts.split(sizes), strict=True):
                 yield mine, self._gather(places, length)
@@ -161,29 +159,24 @@ class DiskTier:
     def __init__(self, path: Path, n_samples: int, *, device: torch.device | str = "cpu") -> None:
         self.path = path
         self.device = torch.device(device)
-        try:
-            self._file = os.open(path, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._file)
-            size = os.fstat(self._file).st_size
-            if hasattr(os, "posix_fadvise"):
-                # windows are asked for exactly: what the system reads beyond them is for nothing
-                os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
-        except OSError as error:
-            raise InputError.at(path, f"cannot be read: {error.strerror}") from None
-        if size != n_samples * SAMPLE.itemsize:
-            why = f"is damaged: {size} bytes where {n_samples * SAMPLE.itemsize} were written"
-            raise InputError.at(path, why)
+        self._file = _opened(self, path)
+        size, wanted = os.fstat(self._file).st_size, n_samples * SAMPLE.itemsize
+        if size != wanted:
+            raise InputError.at(path, _damaged(size, wanted))
+        if hasattr(os, "posix_fadvise"):
+            # windows are asked for exactly: what the system reads beyond them is for nothing
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)
 
     def gather(self, starts: NDArray[np.int64], length: int) -> Tensor:
         """See `Tier`; the clips lie in main memory."""
         samples, (places,) = self._read([starts], length)
-        return _filled(_from(samples, places, length), len(starts), length)
+        return filled(_from(samples, places, length), len(starts), length)
 
     def stream(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[Delivery]:
         """See `Tier`; the next chunk is read while this one is handed out."""
-        return _deliver(self._fills(chunks, length), length, self.device)
+        return deliver(self._fills(chunks, length), length, self.device)
 
-    def _fills(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[tuple[Plan, _Fill]]:
+    def _fills(self, chunks: Iterable[Sequence[Plan]], length: int) -> Iterator[tuple[Plan, Fill]]:
         def read() -> Iterator[tuple[Sequence[Plan], NDArray[np.int16], list[NDArray[np.int64]]]]:
             for chunk in chunks:
                 yield chunk, *self._read([plan.starts for plan in chunk], length)
@@ -232,78 +225,7 @@ def file_of(split: StoreSplit) -> Path | None:
     return None if name is None else Path(name)
 
 
-def ahead(items: Iterator[T], depth: int = 1) -> Iterator[T]:
-    """Run an iterator in a thread of its own, `depth` items ahead of who takes them.
-
-    What it raises is raised where its item would have come. When the taker stops early, the item
-    under way is finished, and no further one is begun.
-    """
-    end = object()
-    with ThreadPoolExecutor(1, thread_name_prefix="feed") as pool:
-        waiting: deque[Future[Any]] = deque()
-        try:
-            for _ in range(depth):
-                waiting.append(pool.submit(next, items, end))
-            while (item := waiting.popleft().result()) is not end:
-                waiting.append(pool.submit(next, items, end))
-                yield item
-        finally:
-            for each in waiting:
-                each.cancel()
-
-
-def _deliver(
-    fills: Iterator[tuple[Plan, _Fill]], length: int, device: torch.device
-) -> Iterator[Delivery]:
-    if device.type == "cuda":
-        yield from _sent(fills, length, device)
-        return
-    for plan, fill in fills:
-        yield torch.from_numpy(plan.rows), _filled(fill, len(plan.rows), length)
-
-
-def _sent(
-    fills: Iterator[tuple[Plan, _Fill]], length: int, device: torch.device
-) -> Iterator[Delivery]:
-    """Send batches to a GPU ahead of time, from pinned memory, on a stream of its own."""
-    stream = torch.cuda.Stream(device)
-    slots: list[tuple[Tensor, torch.cuda.Event] | None] = [None] * SLOTS
-
-    def send() -> Iterator[tuple[Tensor, Tensor, torch.cuda.Event]]:
-        for number, (plan, fill) in enumerate(fills):
-            slot = slots[number % SLOTS]
-            if slot is not None:
-                slot[1].synchronize()  # what was sent from here before has left
-            if slot is None or len(slot[0]) < len(plan.rows):
-                held = torch.empty((len(plan.rows), length), dtype=torch.int16, pin_memory=True)
-            else:
-                held = slot[0]
-            clips = held[: len(plan.rows)]
-            fill(clips.numpy())
-            with torch.cuda.stream(stream):
-                rows = _to(device, plan.rows)
-                there = clips.to(device, non_blocking=True)
-                sent = torch.cuda.Event()
-                sent.record(stream)
-            slots[number % SLOTS] = (held, sent)
-            yield rows, there, sent
-
-    for rows, there, sent in ahead(send(), depth=SLOTS - 1):
-        current = torch.cuda.current_stream(device)
-        current.wait_event(sent)
-        for each in (rows, there):
-            each.record_stream(current)  # its memory is not given away while it is in use
-        yield rows, there
-
-
-def _to(device: torch.device, values: NDArray[np.int64]) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(values))
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor
-
-
-def _from(samples: NDArray[np.int16], starts: NDArray[np.int64], length: int) -> _Fill:
+def _from(samples: NDArray[np.int16], starts: NDArray[np.int64], length: int) -> Fill:
     def fill(out: NDArray[np.int16]) -> None:
         for clip, start in enumerate(starts.tolist()):
             out[clip] = samples[start : start + length]
@@ -311,20 +233,44 @@ def _from(samples: NDArray[np.int16], starts: NDArray[np.int64], length: int) ->
     return fill
 
 
-def _filled(fill: _Fill, clips: int, length: int) -> Tensor:
-    out = np.empty((clips, length), dtype=np.int16)
-    fill(out)
-    return torch.from_numpy(out)
+class _Length:
+    """A file that is to stay as long as it is needed; InputError where it is not."""
 
+    def __init__(self, path: Path, n_bytes: int) -> None:
+        self.path = path
+        self.n_bytes = n_bytes
+        self._number = _opened(self, path)
+        self.require()
 
-def _read_through(path: Path) -> None:
-    block = bytearray(BLOCK)
-    try:
-        with path.open("rb", buffering=0) as file:
-            while file.readinto(block):
+    def require(self) -> None:
+        """See that the file is not shorter than it should be."""
+        size = os.fstat(self._number).st_size
+        if size < self.n_bytes:
+            raise InputError.at(self.path, _damaged(size, self.n_bytes))
+
+    def read_through(self) -> None:
+        """Read the file once, in sequence."""
+        block = bytearray(BLOCK)
+        try:
+            while os.readv(self._number, [block]):
                 pass
+        except OSError as error:
+            raise InputError.at(self.path, f"cannot be read: {error.strerror}") from None
+        self.require()
+
+
+def _opened(owner: object, path: Path) -> int:
+    """Open a file for as long as its owner lives."""
+    try:
+        number = os.open(path, os.O_RDONLY)
     except OSError as error:
         raise InputError.at(path, f"cannot be read: {error.strerror}") from None
+    weakref.finalize(owner, os.close, number)
+    return number
+
+
+def _damaged(size: int, wanted: int) -> str:
+    return f"is damaged: {size} bytes where {wanted} were written"
 
 
 def in_chunks(plans: Iterator[Plan], first: int, size: int) -> Iterator[list[Plan]]:

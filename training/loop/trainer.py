@@ -22,12 +22,14 @@ from torch import Tensor, nn
 
 from training.loop import runtime, watched
 from training.loop.callbacks import Callback, NonFiniteLossError, Sections
+from training.loop.clock import RunClock
 from training.loop.config import TrainingConfig
 from training.loop.distributed import World, current_world
+from training.loop.epoch import batches_left
 from training.loop.identity import WITHOUT_EFFECT, step_seed
 from training.loop.metrics import Evaluation, evaluate_model
 from training.loop.optimisers import make_optimiser, make_scaler
-from training.loop.runstate import read_run, restore_random_state, run_state, take_over
+from training.loop.runstate import read_run, run_state, take_over
 from training.loop.schedule import Schedule
 from training.loop.signals import Signals
 from training.loop.stepping import Augment, Batch, Stepper
@@ -145,15 +147,19 @@ class Trainer:
         self.step = 0
         self.epoch = 0
         self.batch_in_epoch = 0
-        self.elapsed_s = 0.0
+        self.clock = RunClock(self.world, self.device)
         self.schedule = Schedule(
             config, steps_per_epoch=self.steps_per_epoch, total_steps=self.total_steps
         )
         self.random_to_restore: dict[str, Any] | None = None
         self._phase: str | None = None
         self._pending: list[watched.Step] = []
-        self._clock = self._logged = time.monotonic()
         self._signals = Signals()
+
+    @property
+    def chosen(self) -> nn.Module:
+        """What is validated and kept: the averaged weights, where there are any."""
+        return self.model if self.averaged is None else self.averaged
 
     @property
     def progress(self) -> float:
@@ -162,6 +168,11 @@ class Trainer:
         if self.config.max_minutes is not None:
             done = max(done, self.elapsed_s / (60.0 * self.config.max_minutes))
         return min(done, 1.0)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds that the run has taken, also before it was resumed."""
+        return self.clock.elapsed_s
 
     @property
     def out_of_time(self) -> bool:
@@ -193,7 +204,7 @@ class Trainer:
             KeyboardInterrupt: SIGINT or SIGTERM came; the run has been saved.
             NonFiniteLossError: the loss, its gradient or a weight became NaN or infinite.
         """
-        self._tick(restart=True)
+        self.clock.restart()
         with runtime.algorithms(self.config, self.device), self._signals.watch():
             self._tell("on_train_start", watched.run_info(self))
             while self.why_over is None:
@@ -210,7 +221,7 @@ class Trainer:
             self.step += 1
             self.batch_in_epoch += len(group)
             looking = self.step % self.config.log_every == 0
-            self._tick(agree=looking)
+            self.clock.tick(agree=looking)
             if looking:
                 self._log()
             # Several processes must agree on a signal, and talk to one another when they look.
@@ -227,7 +238,7 @@ class Trainer:
         self.epoch += 1
         self.batch_in_epoch = 0
         self.tracker = MetricsTracker()
-        self._tick(agree=True)
+        self.clock.tick(agree=True)
         if self.history_file and self.world.leads:
             self.export_history(self.history_file)
         if self.run_file:
@@ -251,39 +262,34 @@ class Trainer:
         self._pending.append(step)
 
     def validate(self) -> dict[str, Any]:
-        """Measure the model (its averaged weights, if any), keep it if best; add to the history."""
-        entry: dict[str, Any] = {"epoch": self.epoch + 1, "step": self.step}
-        entry["learning_rate"] = float(self.optimiser.param_groups[0]["lr"])
-        for name, mean in self.tracker.means(self.world).items():
-            entry["train_loss" if name == "total" else f"train_{name}"] = mean
+        """Measure what is `chosen`, keep it if it is the best, and add to the history."""
+        means = self.tracker.means(self.world)
         evaluation = Evaluation(figures={})
         if self.world.leads:
-            with self._section("validation"), runtime.as_written(self.compiled):
-                evaluation = self.evaluate(self.averaged or self.model)
-            entry.update(evaluation.figures)
-            entry["dead_classes"] = list(evaluation.dead)
-            if evaluation.summary is not None:
-                entry["class_f1"] = {row.label: row.f1 for row in evaluation.summary.per_class}
-        entry = self.world.from_lead(entry, self.device)
+            with self._section("validation"):
+                evaluation = self.evaluate(self.chosen)
+        # Of several processes, all take rank 0's line.
+        line = watched.history_line(self, means, evaluation)
+        entry: dict[str, Any] = self.world.from_lead(line, self.device)
         found = watched.monitored(entry, self.config, self.early)
         if found is not None:
             value, excess = found
             entry["best"] = self.early.update(value, excess)
             self.schedule.on_validation(value)
             if entry["best"]:
-                chosen = self.averaged or self.model
-                self.best_weights = {k: v.clone() for k, v in chosen.state_dict().items()}
+                self.best_weights = {k: v.clone() for k, v in self.chosen.state_dict().items()}
         self.history.append(entry)
         self._tell("on_validation", entry, evaluation)
         return entry
 
     def evaluate(self, model: nn.Module) -> Evaluation:
-        """Measure a model on the validation data; no figures when there are none."""
-        if self._evaluate is not None:
-            return self._evaluate(model)
-        if self.val_loader is None:
-            return Evaluation(figures={})
-        return evaluate_model(model, self.val_loader, self.criterion, device=self.device)
+        """Measure a model on the validation data, uncompiled; no figures when there are none."""
+        with runtime.as_written(self.compiled):
+            if self._evaluate is not None:
+                return self._evaluate(model)
+            if self.val_loader is None:
+                return Evaluation(figures={})
+            return evaluate_model(model, self.val_loader, self.criterion, device=self.device)
 
     def restore_best(self) -> None:
         """Put the best weights so far (else the averaged ones) into the model."""
@@ -319,8 +325,8 @@ class Trainer:
         Raises:
             InputError: the file is missing or damaged, or is of a run with other settings or data.
         """
-        take_over(self, read_run(path, self.identity, self.device), path)
-        self._tick(restart=True)
+        take_over(self, read_run(path, self.identity), path)
+        self.clock.restart()
 
     def export_history(self, path: Path) -> None:
         """Write the history as JSON: one object an epoch."""
@@ -328,7 +334,14 @@ class Trainer:
 
     def _groups(self) -> Iterator[list[Batch]]:
         """Yield the batches of each step that is left of the epoch."""
-        batches = self._batches()
+        random, self.random_to_restore = self.random_to_restore, None
+        batches = batches_left(
+            self.train_loader,
+            seed=self.config.seed,
+            epoch=self.epoch,
+            start=self.batch_in_epoch,
+            random=random,
+        )
         while self.step < self.total_steps:
             with self._section("data"):
                 group = list(islice(batches, self.config.accumulate_steps))
@@ -336,36 +349,15 @@ class Trainer:
                 return
             yield group
 
-    def _batches(self) -> Iterator[Batch]:
-        """Yield what is left of the epoch, with the global generators where they were."""
-        state, self.random_to_restore = self.random_to_restore, None
-        if state is not None:
-            restore_random_state(state)
-        if hasattr(self.train_loader, "batches"):
-            yield from self.train_loader.batches(self.epoch, self.batch_in_epoch)
-            return
-        # A loader that shuffles draws its order from the generator when its first batch is asked.
-        torch.manual_seed(step_seed(self.config.seed, self.epoch, 1, 1))
-        batches = iter(self.train_loader)
-        for _ in range(self.batch_in_epoch):
-            next(batches, None)
-        if state is not None and self.batch_in_epoch > 0:
-            restore_random_state(state)
-        yield from batches
-
     def _log(self) -> None:
-        pending = self._pending
+        clips = self.world.size * sum(step.clips for step in self._pending)
         seen = self._check_pending()
-        now = time.monotonic()
-        clips = self.world.size * sum(step.clips for step in pending)
-        rate = clips / max(now - self._logged, 1e-9)
-        self._logged = now
-        self._tell("on_step", watched.step_info(self, seen, rate))
+        self._tell("on_step", watched.step_info(self, seen, clips / self.clock.since_look()))
 
     def _check_pending(self) -> watched.Seen:
         """Look at the losses since the last look."""
         pending, self._pending = self._pending, []
-        return watched.look(pending, self.world, self.sample_names, scaled=self.scaler.is_enabled())
+        return watched.look(pending, self.world, self.sample_names, self.scaler)
 
     def _section(self, name: str) -> AbstractContextManager[object]:
         return nullcontext() if self._sections is None else self._sections.section(name)
@@ -373,18 +365,6 @@ class Trainer:
     def _tell(self, event: str, *what: Any) -> None:
         for callback in self.callbacks:
             getattr(callback, event)(*what)
-
-    def _tick(self, *, restart: bool = False, agree: bool = False) -> None:
-        """Move the clock on; with several processes it is rank 0's, read when they look."""
-        now = time.monotonic()
-        if restart:
-            self._logged = self._clock = now
-        elif self.world.size == 1:
-            self.elapsed_s += now - self._clock
-            self._clock = now
-        elif agree:
-            self.elapsed_s = self.world.from_lead(self.elapsed_s + now - self._clock, self.device)
-            self._clock = now
 
     def _interrupted(self) -> bool:
         return self.world.any(self._signals.came, self.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from training.loop.callbacks import (
 )
 from training.loop.config import TrainingConfig
 from training.loop.distributed import World
+from training.loop.metrics import Evaluation
 from training.loop.optimisers import precision
 from training.loop.tracking import EarlyStopping
 
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
     from training.loop.trainer import Trainer
 
 __all__ = ["Seen", "Step", "look", "monitored"]
+
+
+LEAST_SCALE: Final = 1e-4
+"""Of the loss in fp16. A scale starts at 65,536 and is halved when a gradient overflows; below
+this it is not the scale that makes it overflow."""
 
 
 class Step(NamedTuple):
@@ -58,16 +64,21 @@ class Seen:
 
 
 def look(
-    pending: Sequence[Step], world: World, names: Sequence[str], *, scaled: bool = False
+    pending: Sequence[Step],
+    world: World,
+    names: Sequence[str],
+    scaler: torch.amp.GradScaler | None = None,
 ) -> Seen:
     """Fetch the losses and gradient norms of some steps from the device, in one go.
 
-    With several processes each must call it, with the same steps. When the loss is `scaled` a
-    gradient may overflow: that step was left out, and the scale lowered.
+    With several processes each must call it, with the same steps. When a `scaler` is at work a
+    gradient may overflow: that step was left out, and the scale lowered. Where lowering it does not
+    help, the gradient itself is not finite.
 
     Raises:
         NonFiniteLossError: a loss or gradient is NaN or infinite.
     """
+    scaled = scaler is not None and scaler.is_enabled()
     if not pending:
         return Seen()
     keys = list(pending[0].losses)
@@ -78,6 +89,8 @@ def look(
     together = torch.cat([world.sum(losses), norms[:, None]], dim=1).cpu().numpy()
     judged = together[:, :-1] if scaled else together
     bad = np.flatnonzero(~np.isfinite(judged).all(axis=1))
+    if not len(bad) and scaler is not None and scaled and scaler.get_scale() < LEAST_SCALE:
+        bad = np.flatnonzero(~np.isfinite(together).all(axis=1))[-1:]
     if len(bad):
         step = pending[bad[0]]
         what = "the gradient" if np.isfinite(together[bad[0], :-1]).all() else "the loss"
@@ -151,6 +164,24 @@ def run_info(trainer: Trainer) -> RunInfo:
             *getattr(trainer.train_loader, "notes", ()),
         ),
     )
+
+
+def history_line(
+    trainer: Trainer, means: Mapping[str, float], evaluation: Evaluation
+) -> dict[str, Any]:
+    """Return an epoch's line of the history: mean losses of training, figures of validation."""
+    line: dict[str, Any] = {
+        "epoch": trainer.epoch + 1,
+        "step": trainer.step,
+        "learning_rate": float(trainer.optimiser.param_groups[0]["lr"]),
+    }
+    for name, mean in means.items():
+        line["train_loss" if name == "total" else f"train_{name}"] = mean
+    line.update(evaluation.figures)
+    line["dead_classes"] = list(evaluation.dead)
+    if evaluation.summary is not None:
+        line["class_f1"] = {row.label: row.f1 for row in evaluation.summary.per_class}
+    return line
 
 
 def phase_info(trainer: Trainer, name: str, rate: float) -> PhaseInfo:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 
 import msgspec
@@ -44,6 +44,7 @@ class _About(msgspec.Struct, frozen=True):
     rules: str
     sha256: str
     records: int
+    rows_sha256: str
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -64,6 +65,11 @@ def key_of(*made_from: object, code: Iterable[Path]) -> str:
 def _rules() -> str:
     """What decides which rows are made of a file: the entries of older rules are not found."""
     return key_of(code=Path(__file__).parent.glob("*.py"))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 class Cache:
@@ -91,6 +97,9 @@ class Cache:
             return None
         if stated.rules != _rules() or not parquet.is_file():
             return None
+        # Rows that a disk or a hand has changed are no longer those that were validated.
+        if _digest(parquet) != stated.rows_sha256:
+            return None
         os.utime(about)  # says when the entry was last of use
         return Kept(parquet, digest, stated.records)
 
@@ -107,7 +116,7 @@ class Cache:
                 file.write("Validated manifests; `drumgate cache --clear` empties this folder.\n")
         with atomic_write(target, binary=True) as file, parquet.open("rb") as rows:
             shutil.copyfileobj(rows, file, 2**20)
-        write_json(about, _About(_rules(), digest, records))
+        write_json(about, _About(_rules(), digest, records, _digest(parquet)))
         self._remember(path, digest)
         return target
 

@@ -9,12 +9,13 @@ both have read the same number of records, and neither has complained, does the 
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import duckdb
 
@@ -50,6 +51,10 @@ DERIVED: Final = {
 }
 """Columns made of an event's fields once, because making them at every question costs more."""
 
+Columns: TypeAlias = Mapping[str, str]
+"""What a view is to hold: the names of its columns, and what each is in SQL, made of the fields of
+`Event` and of `DERIVED`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Part:
@@ -68,9 +73,10 @@ class Scan:
 
     Attributes:
         name: the view. It has a row for each event, in the order of the files: `row` (BIGINT, from
-            0 over all inputs), every field of `Event` under its own name, null where the event
-            does not state it, and `hits` (how many components), `device` ("vendor model") and
-            `annotated_set` (the sorted annotated labels joined by `LABEL_SEPARATOR`).
+            0 over all inputs) and the columns that were asked for. By default these are every
+            field of `Event` under its own name, null where the event does not state it, and
+            `hits` (how many components), `device` ("vendor model") and `annotated_set` (the sorted
+            annotated labels joined by `LABEL_SEPARATOR`).
         rows: the number of events.
         skipped: invalid lines left out, 0 unless that was asked for.
         sources: the inputs, with their hashes.
@@ -107,6 +113,7 @@ def scan_events(
     inputs: Sequence[Path | str],
     *,
     name: str = "events",
+    columns: Columns | None = None,
     skip_invalid: bool = False,
     cache_dir: Path | None = None,
 ) -> Scan:
@@ -117,6 +124,8 @@ def scan_events(
         inputs: the files (.jsonl, .gz, .zst or .parquet, told by content), or "-" for standard
             input.
         name: what to call the view.
+        columns: what the view holds beside `row`; None is everything. Writing columns is a good
+            part of the work, so who needs few should say so.
         skip_invalid: leave invalid lines out and count them, instead of raising.
         cache_dir: keep what was validated here, and use what is there for the same content.
 
@@ -125,15 +134,20 @@ def scan_events(
             are skipped, has invalid lines: the first are named, all are counted.
     """
     cache = Cache(cache_dir) if cache_dir else None
+    # What is cached has everything, for whoever comes next.
+    written = None if cache else columns
     parts = []
     for number, path in enumerate(inputs):
         target = engine.scratch / f"{name}-{number}.parquet"
-        parts.append(_scan_one(engine, Path(path), target, skip_invalid, cache))
-    columns = ", ".join(f'"{column}"' for column in (*arrow_schema().names, *DERIVED))
+        parts.append(_scan_one(engine, Path(path), target, written, skip_invalid, cache))
+    if columns is None:
+        columns = {column: f'"{column}"' for column in (*arrow_schema().names, *DERIVED)}
+    made = {column: f'"{column}"' for column in columns} if written else columns
+    listed = ", ".join(f'{expression} AS "{column}"' for column, expression in made.items())
     selects, first = [], 0
     for part in parts:
         rows = f"read_parquet({literal(str(part.parquet))}, file_row_number = true)"
-        selects.append(f'SELECT file_row_number + {first} AS "row", {columns} FROM {rows}')
+        selects.append(f'SELECT file_row_number + {first} AS "row", {listed} FROM {rows}')
         first += part.rows
     engine.connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS {" UNION ALL ".join(selects)}')
     return Scan(
@@ -146,7 +160,12 @@ def scan_events(
 
 
 def _scan_one(
-    engine: Engine, path: Path, target: Path, skip_invalid: bool, cache: Cache | None
+    engine: Engine,
+    path: Path,
+    target: Path,
+    columns: Columns | None,
+    skip_invalid: bool,
+    cache: Cache | None,
 ) -> _Part:
     shown = str(path)
     if path == STDIN:
@@ -159,13 +178,13 @@ def _scan_one(
     before = path.stat()
     if packing == "parquet":
         source = describe_file(path)
-        checked = _slowly(engine.connection, path, target, shown)
+        checked = _slowly(engine.connection, path, target, columns, shown)
     else:
         readable = path
         if packing != "plain" or starts_with_bom(path):
             readable = target.with_suffix(".jsonl")
             unpack(path, readable, shown_as=shown)
-        source, checked = _read_lines(engine, path, readable, target, shown, skip_invalid)
+        source, checked = _read_lines(engine, path, readable, target, columns, shown, skip_invalid)
     if checked.bad_lines and not skip_invalid:
         raise InputError(checked.problems, len(checked.bad_lines))
     if not checked.records:
@@ -187,13 +206,19 @@ def _scan_one(
 
 
 def _read_lines(
-    engine: Engine, path: Path, readable: Path, target: Path, shown: str, skip_invalid: bool
+    engine: Engine,
+    path: Path,
+    readable: Path,
+    target: Path,
+    columns: Columns | None,
+    shown: str,
+    skip_invalid: bool,
 ) -> tuple[InputFile, Checked]:
     """Validate a plain file while the engine turns it into Parquet and its hash is taken."""
     cursor = engine.connection.cursor()
     with ThreadPoolExecutor(2) as threads:
         hashing = threads.submit(describe_file, path)
-        copying = threads.submit(_copy, cursor, readable, target)
+        copying = threads.submit(_copy, cursor, readable, target, columns)
         try:
             # Keys that stand twice are the one thing in which the engine is the stricter reader.
             checked = check_file(readable, every_key=False, shown_as=shown, track=engine.track)
@@ -214,41 +239,67 @@ def _read_lines(
         return source, checked
     valid = target.with_suffix(".valid.jsonl")
     _without(readable, valid, checked.bad_lines)
-    if checked.records and _copy(cursor, valid, target) != checked.records:
+    if checked.records and _copy(cursor, valid, target, columns) != checked.records:
         # The engine refuses what is valid: rare enough for the slow way.
-        _slowly(cursor, valid, target, shown)
+        _slowly(cursor, valid, target, columns, shown)
     valid.unlink()
     return source, checked
 
 
-def _copy(cursor: duckdb.DuckDBPyConnection, source: Path, target: Path) -> int | None:
+def _copy(
+    cursor: duckdb.DuckDBPyConnection, source: Path, target: Path, columns: Columns | None
+) -> int | None:
     """Turn a JSONL file into Parquet; return the rows, or None where the engine refused a line."""
-    columns = ", ".join(f"'{name}': '{sql_type(kind)}'" for name, kind in _columns())
+    fields = ", ".join(f"'{name}': '{sql_type(kind)}'" for name, kind in _fields())
     reader = (
         f"read_json({literal(str(source))}, format = 'newline_delimited', compression = 'none', "
-        f"maximum_object_size = {MAX_LINE_BYTES}, columns = {{{columns}}})"
+        f"maximum_object_size = {MAX_LINE_BYTES}, columns = {{{fields}}})"
     )
     try:
-        return _keep(cursor, reader, target)
+        return _keep(cursor, reader, target, columns)
     except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.InterruptException):
         return None
 
 
-def _keep(cursor: duckdb.DuckDBPyConnection, reader: str, target: Path) -> int:
-    """Write what a table function gives, with the derived columns, as Parquet; return the rows."""
+def _keep(
+    cursor: duckdb.DuckDBPyConnection, reader: str, target: Path, columns: Columns | None
+) -> int:
+    """Write columns of what a table function gives as Parquet; return the rows."""
     derived = ", ".join(f'{expression} AS "{name}"' for name, expression in DERIVED.items())
+    query = f"SELECT *, {derived} FROM {reader}"
+    if columns is not None:
+        listed = ", ".join(f'{expression} AS "{name}"' for name, expression in columns.items())
+        query = f"SELECT {listed} FROM ({query}){_reading_the_rest(columns)}"
     (rows,) = cursor.execute(
-        f"COPY (SELECT *, {derived} FROM {reader}) TO {literal(str(target))} "
+        f"COPY ({query}) TO {literal(str(target))} "
         "(FORMAT parquet, COMPRESSION lz4_raw, WRITE_BLOOM_FILTER false)"
     ).fetchone() or (0,)
     return int(rows)
 
 
-def _slowly(cursor: duckdb.DuckDBPyConnection, source: Path, target: Path, shown: str) -> Checked:
+def _reading_the_rest(columns: Columns) -> str:
+    """Give a condition that always holds, and makes the engine read what it would pass over.
+
+    A key that stands twice is refused by the engine only where it reads the field.
+    """
+    named = set(re.findall(r"\w+", " ".join(columns.values())))
+    for name in named & DERIVED.keys():
+        named |= set(re.findall(r"\w+", DERIVED[name]))
+    rest = [f'"{name}"' for name, _ in _fields() if name not in named]
+    return f" WHERE hash({', '.join(rest)}) IS NOT NULL" if rest else ""
+
+
+def _slowly(
+    cursor: duckdb.DuckDBPyConnection,
+    source: Path,
+    target: Path,
+    columns: Columns | None,
+    shown: str,
+) -> Checked:
     """Validate rows or lines as Python objects and write them as Parquet: see `write_parquet`."""
     plain = target.with_suffix(".rows")
     checked = write_parquet(source, plain, shown_as=shown)
-    _keep(cursor, f"read_parquet({literal(str(plain))})", target)
+    _keep(cursor, f"read_parquet({literal(str(plain))})", target, columns)
     plain.unlink()
     return checked
 
@@ -268,7 +319,7 @@ def sql_type(kind: pa.DataType) -> str:
     ]
 
 
-def _columns() -> list[tuple[str, Any]]:
+def _fields() -> list[tuple[str, Any]]:
     return [(field.name, field.type) for field in arrow_schema()]
 
 

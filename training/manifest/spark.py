@@ -48,7 +48,7 @@ class SparkManifest:
     """One or several manifests, validated, as Spark frames.
 
     Attributes:
-        events, components, techniques: the frames, with the columns of
+        events, components, hits, takes, techniques: the frames, with the columns of
             `training.manifest.views.ManifestViews`; but `row` merely tells events apart, and is
             not their position.
         rows: the number of events.
@@ -58,6 +58,8 @@ class SparkManifest:
 
     events: DataFrame
     components: DataFrame
+    hits: DataFrame
+    takes: DataFrame
     techniques: DataFrame
     rows: int
     skipped: int
@@ -195,10 +197,12 @@ def spark_manifest(
                 if refused:
                     raise refused
                 events = _events(typed)
-                kept.append(_components(events).persist())
+                codes, takes = (_kept(frame, kept) for frame in (_codes(events), _takes(events)))
                 yield SparkManifest(
                     events=events,
-                    components=kept[-1],
+                    components=_components(events, codes),
+                    hits=_kept(_hits(events, codes, takes), kept),
+                    takes=takes,
                     techniques=_techniques(events),
                     rows=sum(source.records or 0 for source in sources),
                     skipped=sum(len(each.bad_lines) for each in found if isinstance(each, Checked)),
@@ -325,14 +329,47 @@ def _events(typed: DataFrame) -> DataFrame:
     return typed.filter("found IS NULL").selectExpr(*_EVENTS)
 
 
-def _components(events: DataFrame) -> DataFrame:
-    hits = events.selectExpr("`row`", "explode(parts) AS part", *CARRIED_BY_COMPONENTS)
-    labels = hits.selectExpr("part.label AS label").distinct()
+def _kept(frame: DataFrame, kept: list[DataFrame]) -> DataFrame:
+    """Let Spark keep a frame once it has been computed; it goes with the others in `kept`."""
+    kept.append(frame.persist())
+    return frame
+
+
+def _codes(events: DataFrame) -> DataFrame:
+    labels = events.selectExpr("explode(parts.label) AS label").distinct()
     # Few rows: one node numbers them, in the same order as on one machine.
-    codes = labels.selectExpr("label", "row_number() OVER (ORDER BY label) - 1 AS label_code")
+    return labels.selectExpr(
+        "label", "CAST(row_number() OVER (ORDER BY label) - 1 AS INT) AS label_code"
+    )
+
+
+def _components(events: DataFrame, codes: DataFrame) -> DataFrame:
+    hits = events.selectExpr("`row`", "explode(parts) AS part", *CARRIED_BY_COMPONENTS)
     parts = [f"part.{name} AS {name}" for name in PARTS]
     return hits.selectExpr("`row`", *parts, *CARRIED_BY_COMPONENTS).join(
         codes.hint("broadcast"), "label"
+    )
+
+
+def _takes(events: DataFrame) -> DataFrame:
+    named = events.selectExpr("session_id", "coalesce(track_id, '') AS track").distinct()
+    return named.selectExpr(
+        "*", "CAST(row_number() OVER (ORDER BY session_id, track) - 1 AS INT) AS take"
+    )
+
+
+def _hits(events: DataFrame, codes: DataFrame, takes: DataFrame) -> DataFrame:
+    named = events.selectExpr("*", "coalesce(track_id, '') AS track")
+    hits = named.join(takes, ["session_id", "track"]).selectExpr(
+        "`row`", "take", "onset_s", "hits", "explode(parts) AS part"
+    )
+    return (
+        hits.selectExpr("*", "part.label AS label")
+        .join(codes.hint("broadcast"), "label")
+        .selectExpr(
+            *("`row`", "take", "onset_s", "label_code", "part.velocity AS velocity"),
+            *("part.openness AS openness", "hits"),
+        )
     )
 
 
@@ -344,7 +381,7 @@ def _techniques(events: DataFrame) -> DataFrame:
 
 # The same columns as those of training.manifest.views, in the words of Spark.
 _EVENTS: Final = (
-    *("`row`", "sample_id", "session_id", "onset_time AS onset_s", "offset_time AS offset_s"),
+    *("`row`", "sample_id", "session_id", "onset_time AS onset_s"),
     *("track_id", "drummer_id", "kit_id", "room_id", "source_set", "is_synthetic", "audio_path"),
     *("tempo_bpm", "meter", "bleed_level", "mix_context", "negative_example"),
     *("loudness.LUFS_i AS lufs_i", "loudness.peak_dbfs AS peak_dbfs"),

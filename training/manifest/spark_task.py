@@ -31,7 +31,7 @@ ROWS_A_TASK: Final = 2**33
 """Numbers that tell the events of one task apart; Spark's own row ids are made the same way."""
 
 COLUMNS: Final = (
-    *("sample_id", "session_id", "onset_time", "components", "offset_time", "track_id"),
+    *("sample_id", "session_id", "onset_time", "components", "track_id"),
     *("drummer_id", "kit_id", "room_id", "source_set", "is_synthetic", "audio_path", "tempo_bpm"),
     *("meter", "techniques", "bleed_level", "mix_context", "negative_example", "loudness"),
     *("device_vendor", "device_model", "split", "annotated_labels"),

@@ -20,32 +20,42 @@ def atomic_write(path: Path | str, *, binary: bool = False) -> Iterator[IO[Any]]
     """Open a file that takes its name only once it has been written whole.
 
     Missing parent folders are made. When the block raises, the old file (if any) stays as it was
-    and nothing is left beside it.
+    and nothing is left beside it. A link stays, and what it leads to is written. What is no file,
+    such as /dev/null or a pipe, is written to directly: a file in its place would be the end of it.
 
     Raises:
         InputError: the file cannot be written there.
     """
-    path = Path(path)
+    named, path = Path(path), Path(os.path.realpath(path))
+    mode, encoding = ("wb", None) if binary else ("w", "utf-8")
+    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            raise InputError.at(path, "is a folder, not a file to write")
-        handle, temporary = tempfile.mkstemp(
-            prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
-        )
+            raise InputError.at(named, "is a folder, not a file to write")
+        if named.exists() and not named.is_file():
+            file = named.open(mode, encoding=encoding)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(
+                prefix=f".{path.name}.", suffix=".tmp", dir=path.parent
+            )
+            file = open(handle, mode, encoding=encoding)  # noqa: SIM115 (closed below)
     except OSError as error:
-        raise InputError.at(path, f"cannot be written: {error.strerror}") from None
+        raise InputError.at(named, f"cannot be written: {error.strerror}") from None
     try:
-        with open(handle, "wb" if binary else "w", encoding=None if binary else "utf-8") as file:
+        with file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a report is meant to be read like any other new file.
-        Path(temporary).chmod(0o666 & ~current_umask())
-        Path(temporary).replace(path)
+            if temporary is not None:
+                os.fsync(file.fileno())
+        if temporary is not None:
+            # mkstemp makes files private; a report is meant to be read like any other new file.
+            Path(temporary).chmod(0o666 & ~current_umask())
+            Path(temporary).replace(path)
     except BaseException:
-        with suppress(FileNotFoundError):
-            Path(temporary).unlink()
+        if temporary is not None:
+            with suppress(FileNotFoundError):
+                Path(temporary).unlink()
         raise
 
 

@@ -10,7 +10,8 @@ same moment; lengths may differ. What cannot be measured is None, with a reason,
 NaN: silence, no hits in the anchor, or too few hits that agree.
 
 How: `alignment_windows` finds the anchor's hits over the whole recording, `alignment_gcc` measures
-the lag of each, `alignment_trend` fits drift and jumps. References: Knapp and Carter, "The
+the lag of each, `alignment_trend` fits drift and jumps, `alignment_lost` finds where hits in a row
+support nothing of it. References: Knapp and Carter, "The
 generalized correlation method for estimation of time delay", IEEE ASSP 24 (1976); Sen, "Estimates
 of the regression coefficient based on Kendall's tau", JASA 63 (1968).
 """
@@ -21,8 +22,15 @@ import numpy as np
 import scipy.signal
 
 from training.metrics.alignment_gcc import WindowLags, window_lags
-from training.metrics.alignment_trend import fit_trend, median_interval
-from training.metrics.alignment_types import AlignmentConfig, FloatArray, Jump, PairLag
+from training.metrics.alignment_lost import find_lost
+from training.metrics.alignment_trend import Trend, fit_trend, median_interval
+from training.metrics.alignment_types import (
+    AlignmentConfig,
+    FloatArray,
+    Jump,
+    LostStretch,
+    PairLag,
+)
 from training.metrics.alignment_windows import AnchorWindows, loudness_rise, prepare_anchor
 
 __all__ = [
@@ -30,11 +38,12 @@ __all__ = [
     "AlignmentConfig",
     "AnchorWindows",
     "Jump",
+    "LostStretch",
     "PairLag",
     "measure_pair",
     "measure_prepared",
     "prepare_anchor",
-    "rough_offset_ms",
+    "rough_lag_ms",
 ]
 
 SPEED_OF_SOUND_M_PER_S = 343.0
@@ -106,13 +115,14 @@ def measure_prepared(
         drift_ci=(low * per_minute, high * per_minute),
         polarity_inverted=lags.inverted,
         jumps=trend.jumps,
+        lost=_lost(windows, target, lags, trend, config),
         times_s=lags.times_s[trend.keep],
         delays_ms=delays,
         window_confidence=confidence,
     )
 
 
-def rough_offset_ms(
+def rough_lag_ms(
     anchor: FloatArray, target: FloatArray, sample_rate: int, *, reach_s: float = 5.0
 ) -> float | None:
     """Find about how late `target` (m,) is behind `anchor` (n,), to a few ms and up to `reach_s`.
@@ -169,6 +179,28 @@ def _reason(
             f"within ±{config.max_shift_ms:g} ms of the expected lag, {need} are needed"
         )
     return ""
+
+
+def _lost(
+    windows: AnchorWindows,
+    target: FloatArray,
+    lags: WindowLags,
+    trend: Trend,
+    config: AlignmentConfig,
+) -> tuple[LostStretch, ...]:
+    lags_ms = np.zeros(len(lags.hits))
+    lags_ms[lags.usable] = lags.lags_ms
+    supported = lags.usable.copy()
+    supported[lags.usable] = trend.keep
+    return find_lost(
+        windows,
+        target,
+        lags.hits,
+        supported,
+        lags_ms,
+        inverted=bool(lags.inverted),
+        config=config,
+    )
 
 
 def _not_measured(

@@ -32,7 +32,7 @@ from training.metrics.alignment_types import (
 )
 from training.metrics.alignment_windows import CHUNK, AnchorWindows, Grid, band_level_db, thin, unit
 
-__all__ = ["WindowLags", "window_lags"]
+__all__ = ["WindowLags", "fit_together", "window_lags"]
 
 EDGE_FADE_S: Final = 0.001
 BIN_S: Final = 0.00008
@@ -40,6 +40,7 @@ LARGEST_STEP: Final = 2  # bins that the path may move from hit to hit
 STEP_COST: Final = 0.5  # for one bin; both costs in hits, of typical height
 JUMP_COST: Final = 5.0
 SILENCE_DB: Final = -290.0
+DEAD_DB: Final = 50.0  # below the loud hits of the target: a mic that hears nothing there
 OUTSIDE_MS: Final = 40.0  # how far beyond the search range a better lag is looked for
 OUTSIDE_HITS: Final = 64
 OUTRANKED: Final = 1.1
@@ -49,17 +50,20 @@ OUTRANKED: Final = 1.1
 class WindowLags:
     """The lag of every usable hit, in time order.
 
-    `times_s`, `lags_ms` and `confidence` have shape (usable,). `n_windows` hits were compared,
-    of which `edge_rejected` peaked at the end of the search range; `inverted` is None when no hit
-    was usable. `evidence` is how many standard deviations the peak of the mean over all hits
-    stands above what unrelated signals give (0 without hits); those reach 6.5 since the path
-    picks their highest peaks. `better_lag_ms` is a lag outside the search range at which the hits
-    fit better still, when there is one.
+    `times_s`, `lags_ms` and `confidence` have shape (usable,). `hits` (h,) number the onsets that
+    were compared or met silence, `usable` (h,) says which of them the others are of.
+    `n_windows` hits were compared, of which `edge_rejected` peaked at the end of the search range;
+    `inverted` is None when no hit was usable. `evidence` is how many standard deviations the peak
+    of the mean over all hits stands above what unrelated signals give (0 without hits); those reach
+    6.5 since the path picks their highest peaks. `better_lag_ms` is a lag outside the search range
+    at which the hits fit better still, when there is one.
     """
 
     times_s: FloatArray
     lags_ms: FloatArray
     confidence: FloatArray
+    hits: IntArray
+    usable: BoolArray
     n_windows: int
     edge_rejected: int
     evidence: float
@@ -77,13 +81,15 @@ def window_lags(
     """
     rate = windows.sample_rate
     centre = round(expected_delay_ms * rate / 1000)
-    hits, correlation = _search(windows, target, centre, config)
+    hits, silent, correlation = _search(windows, target, centre, config)
     if len(hits) == 0:
         empty = np.empty(0)
         return WindowLags(
             times_s=empty,
             lags_ms=empty,
             confidence=empty,
+            hits=silent,
+            usable=np.zeros(len(silent), dtype=np.bool_),
             n_windows=0,
             edge_rejected=0,
             evidence=0.0,
@@ -100,10 +106,13 @@ def window_lags(
     # The highest of k chance values is about sigma × sqrt(2 ln k): confidence starts there.
     n_independent = max(2.0, 4.0 * config.max_shift_ms / 1000.0 * config.high_hz)
     chance = sigma * np.sqrt(2.0 * np.log(n_independent))
+    everything = np.sort(np.concatenate([hits, silent]))
     return WindowLags(
         times_s=windows.onsets[hits][usable] / rate,
         lags_ms=(around / rate + again.distance_s)[usable] * 1000.0,
         confidence=np.clip(1.0 - chance / np.maximum(height[usable], 1e-9), 0.0, 1.0),
+        hits=everything,
+        usable=np.isin(everything, hits[usable]),
         n_windows=len(hits),
         edge_rejected=int((clear & at_edge).sum()),
         evidence=again.mean_height / sigma * float(np.sqrt(again.n_seen)),
@@ -120,19 +129,25 @@ def chance_sigma(band: FloatArray) -> float:
 
 def _search(
     windows: AnchorWindows, target: FloatArray, centre: int, config: AlignmentConfig
-) -> tuple[IntArray, FloatArray]:
-    """Correlate over the whole range the hits in which the anchor dominates; (h,), (h, lags)."""
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Correlate over the whole range the hits in which the anchor dominates.
+
+    Returns these hits (h,), those where the target is as good as silent, and correlations
+    (h, lags).
+    """
     grid = windows.coarse
     starts = windows.onsets - grid.pre + centre - grid.shift
     hits = np.flatnonzero((starts >= 0) & (starts + grid.stretch <= len(target)))
     if len(hits) == 0:
-        return hits, np.zeros((0, 1), dtype=np.float32)
+        return hits, hits, np.zeros((0, 1), dtype=np.float32)
     correlation, levels = correlate(windows.coarse_phases, hits, target, starts[hits], grid)
-    heard = levels > SILENCE_DB
+    # A mic that went dead would else make all of its other hits look like another drum's.
+    heard = levels > max(SILENCE_DB, float(np.percentile(levels, 90)) - DEAD_DB)
+    silent = hits[~heard]
     dominance = windows.levels_db[hits] - levels
     if heard.any():
         heard &= dominance >= np.percentile(dominance[heard], 90) - config.dominance_range_db
-    return hits[heard], correlation[heard]
+    return hits[heard], silent, correlation[heard]
 
 
 def correlate(
@@ -262,17 +277,10 @@ def _better_lag_ms(
 
     When the true lag lies outside, an echo of it inside may look like a lag.
     """
-    grid = Grid.make(windows.sample_rate, config.max_shift_ms + OUTSIDE_MS, config)
-    starts = windows.onsets[hits] - grid.pre + around - grid.shift
-    fits = np.flatnonzero((starts >= 0) & (starts + grid.stretch <= len(target)))
-    if len(fits) == 0:
+    grid, some, correlation = _together(windows, target, hits, around, config)
+    if len(some) == 0:
         return None
-    some = thin(fits, OUTSIDE_HITS)
-    spectra = scipy.fft.rfft(windows.samples[hits[some]], grid.n_fft, axis=1)
-    phases = unit(spectra[:, grid.band > 0.0]).conj()
-    rows = np.arange(len(some))
-    correlation, _ = correlate(phases, rows, target, starts[some], grid)
-    mean = np.abs(correlation.mean(axis=0))
+    mean = np.abs(correlation)
     lag = np.arange(len(mean)) - grid.shift * grid.upsampling
     near = np.abs(lag) <= config.path_search_ms * grid.lag_rate / 1000
     best = int(np.argmax(mean))
@@ -280,6 +288,57 @@ def _better_lag_ms(
     lag_ms += float(lag[best]) * 1000.0 / grid.lag_rate
     outside = abs(lag_ms - centre * 1000.0 / windows.sample_rate) > config.max_shift_ms
     return lag_ms if outside and mean[best] > OUTRANKED * mean[near].max() else None
+
+
+def fit_together(
+    windows: AnchorWindows,
+    target: FloatArray,
+    hits: IntArray,
+    about_ms: float,
+    *,
+    inverted: bool,
+    config: AlignmentConfig,
+) -> float | None:
+    """Find the lag in ms at which `hits` (h,), averaged, fit `target` (m,) best.
+
+    It is looked for up to 40 ms beyond the search range either side of `about_ms`. None when the
+    mean does not stand `min_evidence_sigmas` above chance anywhere.
+    """
+    rate = windows.sample_rate
+    around = np.full(len(hits), round(about_ms * rate / 1000), dtype=np.int64)
+    grid, some, mean = _together(windows, target, hits, around, config)
+    if len(some) == 0:
+        return None
+    position, height = highest_peak((-mean if inverted else mean)[None, :])
+    if height[0] * np.sqrt(len(some)) < config.min_evidence_sigmas * chance_sigma(grid.band):
+        return None
+    beside = float(position[0]) - grid.shift * grid.upsampling
+    return float(around[0]) * 1000.0 / rate + beside * 1000.0 / grid.lag_rate
+
+
+def _together(
+    windows: AnchorWindows,
+    target: FloatArray,
+    hits: IntArray,
+    around: IntArray,
+    config: AlignmentConfig,
+) -> tuple[Grid, IntArray, FloatArray]:
+    """Average the correlations of some hits over more than the search range about `around` (h,).
+
+    Returns the grid, which of the hits were averaged (those within the target, thinned), and the
+    mean correlation (lags,).
+    """
+    grid = Grid.make(windows.sample_rate, config.max_shift_ms + OUTSIDE_MS, config)
+    starts = windows.onsets[hits] - grid.pre + around - grid.shift
+    some = thin(
+        np.flatnonzero((starts >= 0) & (starts + grid.stretch <= len(target))), OUTSIDE_HITS
+    )
+    if len(some) == 0:
+        return grid, some, np.empty(0)
+    spectra = scipy.fft.rfft(windows.samples[hits[some]], grid.n_fft, axis=1)
+    phases = unit(spectra[:, grid.band > 0.0]).conj()
+    correlation, _ = correlate(phases, np.arange(len(some)), target, starts[some], grid)
+    return grid, some, correlation.mean(axis=0, dtype=np.float64)
 
 
 def highest_peak(rows: FloatArray) -> tuple[FloatArray, FloatArray]:

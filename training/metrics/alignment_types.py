@@ -102,6 +102,22 @@ class Jump:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LostStretch:
+    """Hits in a row, too many for chance, that do not support the lag found elsewhere.
+
+    The first is at `start_s`, the last at `stop_s` in the anchor. `step_ms` is how much later than
+    its neighbours' the lag is at which they fit together; None when they fit at none. `at_end`
+    says that the stretch begins or ends the recording, so that nothing follows or precedes it.
+    """
+
+    start_s: float
+    stop_s: float
+    hits: int
+    step_ms: float | None
+    at_end: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PairLag:
     """The lag of one mic behind another, over a whole recording.
 
@@ -114,7 +130,8 @@ class PairLag:
     the 95 % interval `drift_ci`. `support` of the `n_windows` hits compared agree. `evidence` is
     how many standard deviations the mean of all hits stands above chance. `confidence` (0: no
     better than chance, towards 1: a pure delay) is the median of `window_confidence`.
-    `edge_rejected` hits peaked at the end of the search range.
+    `edge_rejected` hits peaked at the end of the search range. `lost` are the stretches in which
+    hits support no lag, or another one.
     `times_s`, `delays_ms` and `window_confidence` have one entry a supporting hit, in time order.
     """
 
@@ -134,6 +151,7 @@ class PairLag:
     drift_ci: tuple[float, float] | None = None
     polarity_inverted: bool | None = None
     jumps: tuple[Jump, ...] = ()
+    lost: tuple[LostStretch, ...] = ()
     times_s: FloatArray
     delays_ms: FloatArray
     window_confidence: FloatArray

@@ -26,7 +26,7 @@ from typing import Final
 import numpy as np
 
 from training.metrics import calibration_scores, onsets, ranking, scores
-from training.metrics.classification import FloatArray
+from training.metrics.classification import BoolArray, FloatArray
 from training.metrics.resampling import (
     DRAWS_PER_BLOCK,
     Estimate,
@@ -157,7 +157,7 @@ def _estimate(
 
     paired = len(versions) == 2
     heard = {
-        name: int(family.clusters.sum())
+        name: family.clusters
         for make, family in zip(wanted, families[0], strict=True)
         for name in FAMILIES[make]
     }
@@ -166,9 +166,10 @@ def _estimate(
             points.overall[name][0],
             resamples.overall[name],
             jackknife.overall[name] if jackknife else None,
-            heard[name],
+            int(heard[name].sum()),
             settings,
             paired=paired,
+            n_strata=_strata_of(heard[name], strata),
         )
         for name in METRICS
         if name in metrics
@@ -182,6 +183,7 @@ def _estimate(
                 int((n_positive[:, column] > 0).sum()),
                 settings,
                 paired=paired,
+                n_strata=_strata_of(n_positive[:, column] > 0, strata),
             )
             for name, values in points.per_class.items()
         }
@@ -210,6 +212,11 @@ def _check(
     if strata is not None and strata.shape != (n_clusters,):
         raise ValueError(f"strata {strata.shape} must have shape ({n_clusters},)")
     return n_clusters
+
+
+def _strata_of(contributes: BoolArray, strata: IndexArray | None) -> int:
+    """Count the strata that the contributing clusters [shape=(n_clusters,)] lie in."""
+    return 1 if strata is None else len(np.unique(strata[contributes]))
 
 
 def _values(families: Sequence[ClusterScores], drawn: DrawArray) -> Figures:

@@ -9,15 +9,16 @@ Conventions:
     Matrices are ``(n_clips, n_classes)`` as in `training.metrics.classification`, which counts
     the cells and defines the averages. Distances are ms, >= 0. A distance bin is
     ``(lower, upper]``; the first one also holds 0. One event may give several clips (several
-    windows contain it), so clips are not independent: the interval draws whole sessions.
+    windows contain it), so clips are not independent: the interval draws whole sessions. It is the
+    ``expanded`` one of `training.metrics.resampling`, as everywhere, and there is none below
+    `MIN_SESSIONS` sessions with reference events.
 
 Empty input:
     No clip, or no reference event, gives ``None`` for every figure that would divide by zero.
 
 Sources:
-    Percentile interval: Efron and Tibshirani (1993), "An Introduction to the Bootstrap", ch. 13.
     Drawing whole clusters: Davison and Hinkley (1997), "Bootstrap Methods and their Application",
-    section 3.8.
+    section 3.8. Checked against ``scipy.stats.bootstrap`` and by simulated coverage.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from training.metrics import resampling
 from training.metrics.classification import Counts, Summary, macro, summarise
+from training.metrics.resampling import Resampling
 
+MIN_SESSIONS: Final = 5
+"""Sessions with reference events below which there is no interval."""
 _RESAMPLE_CELLS = 4_000_000  # size of one block of draws x sessions, about 32 MB
 
 
@@ -66,12 +72,13 @@ class BoundaryFigures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecallInterval:
-    """Percentile interval of the macro recall, or the reason why there is none."""
+    """Interval of the macro recall, or the reason why there is none."""
 
     lower: float | None
     upper: float | None
     confidence: float
     n_sessions: int
+    """Sessions with reference events."""
     iterations: int
     resamples_without_a_class: int = 0
     """Resamples in which some class of the pack had no event: fewer classes were averaged there."""
@@ -146,8 +153,9 @@ def session_interval(
     iterations: int = 1000,
     confidence: float = 0.95,
     seed: int = 0,
+    min_sessions: int = MIN_SESSIONS,
 ) -> RecallInterval:
-    """Percentile bootstrap interval of the macro recall, drawing whole sessions.
+    """Bootstrap interval of the macro recall, drawing whole sessions.
 
     Each resample draws as many sessions as there are, with replacement; the counts of a session
     come with it as often as it is drawn. A class without an event in a resample is left out of
@@ -159,16 +167,10 @@ def session_interval(
         iterations: number of resamples.
         confidence: share of the resamples inside the interval, 0 to 1.
         seed: of the draws.
+        min_sessions: with fewer sessions with reference events there is no interval (at least 2).
     """
     index = np.asarray(session_index, dtype=np.intp)
     n_sessions = int(index.max()) + 1 if index.size else 0
-    if n_sessions < 2:
-        return no_interval(
-            f"an interval needs at least 2 sessions, the pack has {n_sessions}",
-            confidence=confidence,
-            n_sessions=n_sessions,
-            iterations=iterations,
-        )
     grouped = counts.by_group(index, n_sessions)
     present = grouped.n_ref.sum(axis=0) > 0
     recalls: list[NDArray[np.float64]] = []
@@ -177,57 +179,77 @@ def session_interval(
         drawn = grouped.resampled(multiplicity)
         recalls.append(macro(drawn).recall)
         without_a_class += int(np.any(drawn.n_ref[:, present] <= 0, axis=1).sum())
-    return percentile_interval(
+    return interval_of(
+        float(macro(counts.total()).recall),
         np.concatenate(recalls) if recalls else np.zeros(0),
         confidence=confidence,
-        n_sessions=n_sessions,
+        n_sessions=sessions_heard(grouped),
         without_a_class=without_a_class,
+        min_sessions=min_sessions,
     )
+
+
+def sessions_heard(grouped: Counts) -> int:
+    """Count the sessions with reference events in counts [shape=(n_sessions, n_classes)]."""
+    return int((grouped.n_ref.sum(axis=1) > 0).sum())
 
 
 def draws(n_sessions: int, iterations: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Yield how often each session is drawn, in blocks [shape=(n_resamples, n_sessions)].
 
-    The blocks bound the memory; their sizes do not change what is drawn.
+    The blocks bound the memory; their sizes do not change what is drawn. Without a session nothing
+    is drawn.
     """
     rng = np.random.default_rng(seed)
-    shares = np.full(n_sessions, 1.0 / n_sessions)
-    left = iterations
+    shares = np.full(n_sessions, 1.0 / max(n_sessions, 1))
+    left = iterations if n_sessions else 0
     while left > 0:
         block = min(left, max(1, _RESAMPLE_CELLS // n_sessions))
         left -= block
         yield rng.multinomial(n_sessions, shares, size=block)
 
 
-def percentile_interval(
-    values: NDArray[np.float64], *, confidence: float, n_sessions: int, without_a_class: int = 0
+def interval_of(
+    point: float,
+    values: NDArray[np.float64],
+    *,
+    confidence: float,
+    n_sessions: int,
+    without_a_class: int = 0,
+    min_sessions: int = MIN_SESSIONS,
 ) -> RecallInterval:
-    """Return the interval of resampled figures; NaN entries are counted and left out.
+    """Return the interval of a resampled figure; NaN entries are counted and left out.
 
     Args:
+        point: the figure on the pack itself.
         values: the figure in each resample [shape=(iterations,)].
         confidence: share of the resamples inside the interval, 0 to 1.
-        n_sessions: how many sessions were drawn from.
+        n_sessions: how many sessions have reference events.
         without_a_class: resamples in which some class had no event.
+        min_sessions: with fewer sessions there is no interval (at least 2).
     """
     defined = values[np.isfinite(values)]
-    if not defined.size:
-        return no_interval(
-            "no resample holds a reference event",
-            confidence=confidence,
-            n_sessions=n_sessions,
-            iterations=len(values),
+    reason = ""
+    if n_sessions < min_sessions:
+        reason = (
+            f"an interval needs at least {min_sessions} sessions with reference events, "
+            f"the pack has {n_sessions}"
         )
-    tail = (1.0 - confidence) / 2.0
-    lower, upper = np.quantile(defined, [tail, 1.0 - tail])
+    elif len(values) - len(defined) > len(values) * (1.0 - confidence) / 2.0:
+        reason = f"{len(values) - len(defined)} of {len(values)} resamples hold no reference event"
+    bounds = None
+    if not reason:
+        settings = Resampling(iterations=len(values), confidence=confidence)
+        bounds = resampling.interval(point, defined, None, n_sessions, settings)
     return RecallInterval(
-        lower=float(lower),
-        upper=float(upper),
+        lower=bounds[0] if bounds else None,
+        upper=bounds[1] if bounds else None,
         confidence=confidence,
         n_sessions=n_sessions,
         iterations=len(values),
         resamples_without_a_class=without_a_class,
         resamples_undefined=int(values.size - defined.size),
+        reason=reason,
     )
 
 

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from training.metrics.boundary import RecallInterval, draws, no_interval, percentile_interval
+from training.metrics.boundary import RecallInterval, draws, interval_of, sessions_heard
 from training.metrics.classification import (
     Averages,
     BoolArray,
@@ -286,7 +286,7 @@ def lost_interval(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> RecallInterval:
-    """Percentile bootstrap interval of the macro recall lost, drawing whole sessions.
+    """Bootstrap interval of the macro recall lost, drawing whole sessions.
 
     A draw takes the whole recording and the windows of a session together: the interval is that
     of a paired difference.
@@ -300,21 +300,18 @@ def lost_interval(
     """
     index = np.asarray(session_index, dtype=np.intp)
     n_sessions = int(index.max()) + 1 if index.size else 0
-    if n_sessions < 2:
-        return no_interval(
-            f"an interval needs at least 2 sessions, the pack has {n_sessions}",
-            confidence=confidence,
-            n_sessions=n_sessions,
-            iterations=iterations,
-        )
     whole = these.whole_counts.by_group(index, n_sessions)
     window = these.window_counts.by_group(index, n_sessions)
     differences = [
         macro(whole.resampled(drawn)).recall - macro(window.resampled(drawn)).recall
         for drawn in draws(n_sessions, iterations, seed)
     ]
-    return percentile_interval(
-        np.concatenate(differences), confidence=confidence, n_sessions=n_sessions
+    points = [macro(each.total()).recall for each in (whole, window)]
+    return interval_of(
+        float(points[0] - points[1]),
+        np.concatenate(differences) if differences else np.zeros(0),
+        confidence=confidence,
+        n_sessions=sessions_heard(whole),
     )
 
 

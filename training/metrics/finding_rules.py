@@ -99,6 +99,13 @@ _ALL: Final = (
         " trained on. Assign splits by session; dataset-health --split-isolation judges this.",
     ),
     Rule(
+        id="lookalike-name",
+        level="warning",
+        title="Two names differ only in case, spaces or Unicode form",
+        help="To every tool they are two sessions, drummers or splits: splits then share one and"
+        " nobody notices. Write the name in one way; if they really are two, nothing is wrong.",
+    ),
+    Rule(
         id="unknown-label",
         level="warning",
         title="A label is not in the taxonomy",
@@ -123,13 +130,21 @@ _ALL: Final = (
         id="no-audio-path",
         level="warning",
         title="Events name no audio",
-        help="With --audio-root the audio is to be checked, and of these events it cannot be.",
+        help="With an audio root the audio is to be checked, and of these events it cannot be.",
+    ),
+    Rule(
+        id="no-audio-root",
+        level="error",
+        title="A source has no folder to look for its audio in",
+        help="With --audio-root-map alone, the audio of other sources cannot be looked at, and what"
+        " was not looked at has not passed. Map them too, or give --audio-root for the rest.",
     ),
     Rule(
         id="audio-missing",
         level="error",
         title="An audio file is not there",
-        help="No such file below --audio-root. Correct audio_path or the root, or fetch the file.",
+        help="No such file below its audio root. Correct audio_path or the root, or fetch the"
+        " file.",
     ),
     Rule(
         id="audio-unreadable",

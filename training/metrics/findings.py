@@ -24,8 +24,12 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
+
+from training.errors import shorten
 
 if TYPE_CHECKING:
     import duckdb
@@ -88,9 +92,15 @@ def duplicate_ids(connection: duckdb.DuckDBPyConnection, view: str, rule: str) -
 
 
 def conflicts(
-    connection: duckdb.DuckDBPyConnection, view: str, rule: str, *, key: str, field: str
+    connection: duckdb.DuckDBPyConnection,
+    view: str,
+    rule: str,
+    *,
+    key: str,
+    field: str,
+    within: str = "0",
 ) -> None:
-    """Find values of `key` under which `field` has more than one value.
+    """Find values of `key` under which `field` has more than one value, each `within` by itself.
 
     One finding for each value that differs from the first, where it stands first. Events that do
     not state both are passed over.
@@ -99,11 +109,12 @@ def conflicts(
         f"""
         INSERT INTO {TABLE}
         WITH stated AS (
-            SELECT {key} AS key, {field} AS value, min(row) AS row, count(*) AS events
-            FROM {view} WHERE {key} IS NOT NULL AND {field} IS NOT NULL GROUP BY 1, 2
+            SELECT {key} AS key, {within} AS part, {field} AS value, min(row) AS row,
+                count(*) AS events
+            FROM {view} WHERE {key} IS NOT NULL AND {field} IS NOT NULL GROUP BY 1, 2, 3
         ), ranked AS (
             SELECT *, first_value(row) OVER w AS other, first_value(value) OVER w AS first
-            FROM stated WINDOW w AS (PARTITION BY key ORDER BY row)
+            FROM stated WINDOW w AS (PARTITION BY key, part ORDER BY row)
         )
         SELECT ?, row, other, '{field}', to_json(value),
             'differs from ' || to_json(first) || ', which {key} ' || to_json(key) || ' has in',
@@ -207,6 +218,28 @@ def unannotated_labels(
     )
 
 
+def lookalike_names(
+    connection: duckdb.DuckDBPyConnection, view: str, rule: str, *, field: str
+) -> None:
+    """Find values of a field that differ only in case, spaces or Unicode form: one a spelling.
+
+    The spelling that stands first is taken for the right one.
+    """
+    rows = connection.execute(
+        f"SELECT {field}, min(row) AS first, count(*) FROM {view} WHERE {field} IS NOT NULL"
+        " GROUP BY 1 ORDER BY first"
+    )
+    known: dict[str, tuple[int, str]] = {}
+    found = []
+    for name, row, events in fetched(rows):
+        key = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+        other, meant = known.setdefault(key, (row, name))
+        if other != row:
+            why = f"differs only in case, spaces or Unicode form from {shorten(meant)}, which is in"
+            found.append((row, other, field, name, why, events))
+    insert(connection, rule, found)
+
+
 def paths_outside(connection: duckdb.DuckDBPyConnection, view: str, rule: str) -> None:
     """Find `audio_path`s that are absolute or climb out of their root, one finding a path.
 
@@ -215,7 +248,8 @@ def paths_outside(connection: duckdb.DuckDBPyConnection, view: str, rule: str) -
     rows = connection.execute(
         f"""
         SELECT audio_path, min(row), count(*) FROM {view}
-        WHERE audio_path LIKE '/%' OR audio_path LIKE '%..%' OR contains(audio_path, chr(0))
+        WHERE audio_path LIKE '/%' OR audio_path LIKE '%..%' OR audio_path LIKE '%:%'
+            OR audio_path LIKE '\\%' OR contains(audio_path, chr(0))
         GROUP BY audio_path ORDER BY 2
         """
     )
@@ -228,9 +262,11 @@ def paths_outside(connection: duckdb.DuckDBPyConnection, view: str, rule: str) -
 
 def why_outside(path: str) -> str | None:
     """Say why a path cannot lie inside any root; None when it can."""
-    if posixpath.isabs(path) or "\0" in path:
+    # Backslashes are looked at as well: on Windows they are what the slash is elsewhere.
+    slashed = path.replace("\\", "/")
+    if posixpath.isabs(slashed) or re.match("[A-Za-z]:", path) or "\0" in path:
         return "must be a relative path"
-    climbed = posixpath.normpath(path)
+    climbed = posixpath.normpath(slashed)
     return "leads outside its root" if climbed == ".." or climbed.startswith("../") else None
 
 

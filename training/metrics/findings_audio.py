@@ -6,9 +6,10 @@ the rules compare. See `training.metrics.findings` for the table that findings g
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from training.manifest.engine import literal
 from training.metrics.findings import TABLE, insert
 
 if TYPE_CHECKING:
@@ -16,20 +17,66 @@ if TYPE_CHECKING:
 
 FILES = "audio_files"
 HEADERS = "audio_headers"
+ROOTED = "rooted_events"
 
 
-def create_files(connection: duckdb.DuckDBPyConnection, view: str) -> int:
-    """Make the table of audio files, one row a path in the order of first use; return how many.
+def root_events(
+    connection: duckdb.DuckDBPyConnection, view: str, sources: Sequence[str] = ()
+) -> str:
+    """Make a view of the events that has `root`, the folder that each one's audio lies in.
 
-    Columns: `n` (from 0), `audio_path`, `row` (the first event that names it), `events`, and what
-    reading the header gave, null until `add_headers`: `sample_rate`, `channels`, `duration_s`.
+    Events of `sources[i]` have i + 1, all others 0. Two events with one `audio_path` name one file
+    only where their roots are the same.
+
+    Returns:
+        The name of the view, for the functions below.
+    """
+    cases = "".join(
+        f" WHEN source_set = {literal(source)} THEN {number}"
+        for number, source in enumerate(sources, start=1)
+    )
+    root = f"CASE{cases} ELSE 0 END" if cases else "0"
+    connection.execute(
+        f"CREATE OR REPLACE TEMP VIEW {ROOTED} AS SELECT *, CAST({root} AS INTEGER) AS root"
+        f" FROM {view}"
+    )
+    return ROOTED
+
+
+def without_root(connection: duckdb.DuckDBPyConnection, view: str, rule: str) -> None:
+    """Find sources whose events name audio and have root 0, one finding a source.
+
+    For where there is no folder but those of single sources.
+    """
+    connection.execute(
+        f"""
+        INSERT INTO {TABLE}
+        SELECT ?, min(row), NULL, 'source_set', to_json(source_set),
+            'has no folder: give --audio-root, or --audio-root-map for it', count(*)
+        FROM {view} WHERE audio_path IS NOT NULL AND root = 0 GROUP BY source_set
+        """,
+        [rule],
+    )
+
+
+def create_files(connection: duckdb.DuckDBPyConnection, view: str, *, least_root: int = 0) -> int:
+    """Make the table of audio files, one row a file in the order of first use; return how many.
+
+    Columns: `n` (from 0), `audio_path`, `root`, `row` (the first event that names it) and `events`.
+    An empty table of headers goes with it.
+
+    Args:
+        connection: where `root_events` has left its view.
+        view: its name.
+        least_root: events of a lower root are left out.
     """
     connection.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE {FILES} AS
-        SELECT row_number() OVER (ORDER BY min(row)) - 1 AS n, audio_path,
+        SELECT row_number() OVER (ORDER BY min(row)) - 1 AS n, audio_path, root,
             min(row) AS row, count(*) AS events
-        FROM {view} WHERE audio_path IS NOT NULL GROUP BY audio_path
+        FROM {view} WHERE audio_path IS NOT NULL AND root >= {least_root}
+        GROUP BY audio_path, root
         """
     )
     connection.execute(
@@ -42,10 +89,10 @@ def create_files(connection: duckdb.DuckDBPyConnection, view: str) -> int:
 
 def files(
     connection: duckdb.DuckDBPyConnection, start: int, stop: int
-) -> list[tuple[int, str, int, int]]:
-    """Return (n, audio_path, row, events) of the files from `start` up to `stop`."""
+) -> list[tuple[int, str, int, int, int]]:
+    """Return (n, audio_path, root, row, events) of the files from `start` up to `stop`."""
     return connection.execute(
-        f"SELECT n, audio_path, row, events FROM {FILES} WHERE n >= ? AND n < ? ORDER BY n",
+        f"SELECT n, audio_path, root, row, events FROM {FILES} WHERE n >= ? AND n < ? ORDER BY n",
         [start, stop],
     ).fetchall()
 
@@ -95,8 +142,8 @@ def header_mismatches(
             'differs from ' || to_json(f.audio_path) || ', which has '
                 || any_value(h.{field}) || '{unit}',
             count(*)
-        FROM {view} e JOIN {FILES} f USING (audio_path) JOIN {HEADERS} h USING (n)
-        WHERE e.{field} != h.{field} GROUP BY f.audio_path, e.{field}
+        FROM {view} e JOIN {FILES} f USING (audio_path, root) JOIN {HEADERS} h USING (n)
+        WHERE e.{field} != h.{field} GROUP BY f.n, f.audio_path, e.{field}
         """,
         [rule],
     )
@@ -124,7 +171,7 @@ def beyond_the_end(
         SELECT ?, e.row, NULL, '{field}', to_json(e.{field}),
             'lies beyond the audio: ' || to_json(f.audio_path) || ' ends at '
             || round(h.duration_s, 6) || ' s', 1
-        FROM {view} e JOIN {FILES} f USING (audio_path) JOIN {HEADERS} h USING (n)
+        FROM {view} e JOIN {FILES} f USING (audio_path, root) JOIN {HEADERS} h USING (n)
         WHERE {beyond}
         """,
         [rule],

@@ -1,6 +1,6 @@
 """The health of a dataset: every figure about a manifest, computed once.
 
-`measure_health` runs the aggregates of the `health_*` modules over the three frames of a manifest.
+`measure_health` runs the aggregates of the `health_*` modules over the frames of a manifest.
 It reads no file and judges nothing.
 """
 
@@ -17,6 +17,7 @@ from training.metrics.health_labels import (
     TechniqueFigures,
     annotation_coverage,
     dual_labels,
+    label_codes,
     label_figures,
     technique_figures,
 )
@@ -162,26 +163,27 @@ def measure_health(
     """Compute every figure about a manifest.
 
     Args:
-        frames: the manifest as three lazy frames, on any engine that Narwhals knows.
+        frames: the manifest as lazy frames, on any engine that Narwhals knows.
         names: what the component taxonomy says about labels.
         technique: gives the catalogue's name of a technique or alias, None for an unknown one.
         separator: what joins the labels in the column `annotated_set`.
         lengths_s: the length of each audio file by `audio_path`, None when they are not known.
         max_events_per_second: how many events of one take may lie within a second.
     """
-    events, components = frames.events, frames.components
-    event_counts, hit_counts = event_cells(events), hit_cells(components)
+    events = frames.events
+    event_counts, hit_counts = event_cells(events), hit_cells(frames.components)
+    labels = label_codes(hit_counts)
     sources = source_figures(event_counts)
     total, stated = sources.events_total, stated_counts(events)
     ids = repeated_ids(events, total)
     places = repeated_places(events, stated["audio_path"])
-    takes = take_rows(events, components)
+    fingerprints = take_rows(events, frames.hits, frames.takes)
     return HealthFigures(
         sources=sources,
         entities=entity_counts(events),
         stated=stated,
         labels=label_figures(hit_counts, names, separator=separator),
-        dual_labels=dual_labels(components, names),
+        dual_labels=dual_labels(frames.hits, labels, names),
         techniques=technique_figures(frames.techniques, technique),
         context=context_figures(event_counts),
         negatives=negative_figures(event_counts),
@@ -192,14 +194,14 @@ def measure_health(
         annotation=annotation_coverage(event_counts, names, separator=separator),
         repeated_ids=ids,
         repeated_places=places,
-        performances=repeated_performances(takes),
+        performances=repeated_performances(fingerprints),
         duplication_rate=duplication_rate(total, [ids, places]),
         isolation=split_isolation(events),
         outliers=outlier_figures(
-            events,
-            components,
+            frames,
             hit_cells=hit_counts,
-            takes=takes,
+            labels=labels,
+            fingerprints=fingerprints,
             lengths_s=lengths_s,
             max_events_per_second=max_events_per_second,
         ),

@@ -32,10 +32,16 @@ MAX_LISTED = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HealthFrames:
-    """The three lazy frames of a manifest, with the columns of `manifest.views.ManifestViews`."""
+    """The lazy frames of a manifest, with the columns of `manifest.views.ManifestViews`.
+
+    `hits` are the rows of `components` in numbers: what looks at each hit, and not at counts of
+    hits, is asked of them.
+    """
 
     events: Frame
     components: Frame
+    hits: Frame
+    takes: Frame
     techniques: Frame
 
 

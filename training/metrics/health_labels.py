@@ -8,7 +8,7 @@ not state it is part of `sources`.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,22 +158,28 @@ def label_figures(cells: Frame, names: LabelNames, *, separator: str) -> LabelFi
     )
 
 
-def dual_labels(components: Frame, names: LabelNames) -> dict[str, int]:
+def label_codes(cells: Frame) -> dict[int, str]:
+    """Give the label that each `label_code` stands for; `cells` are those of `hit_cells`."""
+    return {int(code): label for (code, label), _ in tally(cells, "label_code", "label")}
+
+
+def dual_labels(hits: Frame, labels: Mapping[int, str], names: LabelNames) -> dict[str, int]:
     """Count the events that carry one label more than once, such as two crashes struck together.
 
-    Returns {label: events}; names that the taxonomy does not know are left out.
+    `labels` are those of `label_codes`. Returns {label: events}; names that the taxonomy does not
+    know are left out.
     """
     # An event with one component cannot repeat a label; leaving those out first makes the
     # grouping by event small.
     repeated = (
-        components.filter(nw.col("hits") > 1)
-        .group_by("row", "label")
+        hits.filter(nw.col("hits") > 1)
+        .group_by("row", "label_code")
         .agg(nw.len().alias("times"))
         .filter(nw.col("times") > 1)
     )
     counts: Counter[str] = Counter()
-    for (name,), events in tally(repeated, "label"):
-        label = names.canonical(name)
+    for (code,), events in tally(repeated, "label_code"):
+        label = names.canonical(labels[code])
         if label is not None:
             counts[label] += events
     return sorted_counts(counts)

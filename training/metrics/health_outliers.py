@@ -31,6 +31,7 @@ import numpy as np
 from training.metrics.health_frames import (
     MAX_LISTED,
     Frame,
+    HealthFrames,
     collect,
     collect_one,
     named,
@@ -65,7 +66,7 @@ NEAR_STEPS_PER_S = 200
 _BLOCK_SESSIONS = 200
 _BLOCK_FILES = 1_000
 # More repeats than this are counted in a second pass instead of being fetched.
-_FEW = 1_000
+_FEW = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,21 +94,21 @@ def _found(count: int, of: int, examples: Iterable[dict[str, Any]] = ()) -> Outl
 
 
 def outlier_figures(
-    events: Frame,
-    components: Frame,
+    frames: HealthFrames,
     *,
     hit_cells: Frame,
-    takes: Frame,
+    labels: Mapping[int, str],
+    fingerprints: Frame,
     lengths_s: Mapping[str, float] | None = None,
     max_events_per_second: int = MAX_EVENTS_PER_SECOND,
 ) -> dict[str, Outliers]:
     """Look for every kind of outlier.
 
     Args:
-        events: frame of the manifest.
-        components: frame of the manifest.
+        frames: the manifest.
         hit_cells: as made by `health_cells.hit_cells`.
-        takes: as made by `health_repeats.take_rows`.
+        labels: as made by `health_labels.label_codes`.
+        fingerprints: as made by `health_repeats.take_rows`.
         lengths_s: the length of each audio file by `audio_path`; None when they are not known.
         max_events_per_second: more events of one take within a second are too many.
 
@@ -115,12 +116,12 @@ def outlier_figures(
         {kind: figures}, in the order of `OUTLIER_KINDS`. No event gives counts of 0 of 0.
     """
     found = {
-        "onset_beyond_audio": _beyond_audio(events, lengths_s),
-        "overfull_second": _overfull(events, max_events_per_second),
-        "near_repeat": _near_repeats(components, hit_cells),
-        **_stuck_takes(takes, hit_cells),
+        "onset_beyond_audio": _beyond_audio(frames.events, lengths_s),
+        "overfull_second": _overfull(frames.events, max_events_per_second),
+        "near_repeat": _near_repeats(frames, hit_cells, labels),
+        **_stuck_takes(fingerprints, hit_cells),
         **_stuck_devices(hit_cells),
-        **_out_of_range(events),
+        **_out_of_range(frames.events),
     }
     return {kind: found[kind] for kind in OUTLIER_KINDS}
 
@@ -222,16 +223,12 @@ def _windows(timed: Frame, limit: int) -> tuple[int, list[dict[str, Any]]]:
     return count, examples
 
 
-def _near_repeats(components: Frame, hit_cells: Frame) -> Outliers:
+def _near_repeats(frames: HealthFrames, hit_cells: Frame, labels: Mapping[int, str]) -> Outliers:
     hits = int(collect_one(hit_cells.select(nw.col("hits").sum()))["hits"] or 0)
-    keys = ("session_id", "take", "label_code", "step")
+    keys = ("take", "label_code", "step")
     steps = (
-        components.select(
-            nw.col("session_id").cast(nw.String),
-            nw.col("track_id").cast(nw.String).fill_null("").alias("take"),
-            "label_code",
-            whole(nw.col("onset_s") * NEAR_STEPS_PER_S).alias("step"),
-            "row",
+        frames.hits.select(
+            "take", "label_code", whole(nw.col("onset_s") * NEAR_STEPS_PER_S).alias("step"), "row"
         )
         .group_by(*keys)
         .agg(nw.col("row").min().alias("first"), nw.col("row").max().alias("last"))
@@ -242,16 +239,18 @@ def _near_repeats(components: Frame, hit_cells: Frame) -> Outliers:
     count = len(rows)
     if count == _FEW:
         count = int(collect_one(steps.select(nw.len().alias("steps")))["steps"])
-    rows.sort(key=lambda row: sort_key(row[key] for key in keys))
-    labels = {code: label for (code, label), _ in tally(hit_cells, "label_code", "label")}
+    # Takes and labels are numbered in the order of their names.
+    shown = sorted(rows, key=lambda row: tuple(row[key] for key in keys))[:MAX_LISTED]
+    mine = nw.col("take").is_in([row["take"] for row in shown])
+    takes = {row["take"]: row for row in collect(frames.takes.filter(mine))} if shown else {}
     examples = [
         {
-            "session_id": row["session_id"],
-            "track_id": row["take"] or None,
+            "session_id": takes[row["take"]]["session_id"],
+            "track_id": takes[row["take"]]["track"] or None,
             "label": labels[row["label_code"]],
             "onset_s": row["step"] / NEAR_STEPS_PER_S,
         }
-        for row in rows[:MAX_LISTED]
+        for row in shown
     ]
     return _found(count, hits, examples)
 
@@ -261,21 +260,21 @@ def _stated_hits(hit_cells: Frame, field: str) -> int:
     return int(collect_one(stated.select(nw.col("hits").sum()))["hits"] or 0)
 
 
-def _stuck_takes(takes: Frame, hit_cells: Frame) -> dict[str, Outliers]:
+def _stuck_takes(fingerprints: Frame, hit_cells: Frame) -> dict[str, Outliers]:
     found = {}
     for field in ("velocity", "openness"):
         low, n = nw.col(f"{field}_min"), nw.col(f"{field}_n")
-        stuck = takes.filter((n >= STUCK_HITS) & (low == nw.col(f"{field}_max")))
+        stuck = fingerprints.filter((n >= STUCK_HITS) & (low == nw.col(f"{field}_max")))
         if field == "openness":
             stuck = stuck.filter((low > 0) & (low < 1))
         rows = sorted(
-            collect(stuck.select("session_id", "take", low.alias("value"), n.alias("hits"))),
-            key=lambda row: (row["session_id"], row["take"]),
+            collect(stuck.select("session_id", "track", low.alias("value"), n.alias("hits"))),
+            key=lambda row: (row["session_id"], row["track"]),
         )
         examples = [
             {
                 "session_id": row["session_id"],
-                "track_id": row["take"] or None,
+                "track_id": row["track"] or None,
                 field: float(row["value"]),
                 "hits": int(row["hits"]),
             }

@@ -53,7 +53,7 @@ _LABEL_CODES = 512
 # the same ticks counted from another start do not round to different sides.
 _CUT = 0.537
 # More repeated values than this are counted in a second pass instead of being fetched.
-_FEW = 1_000
+_FEW = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,34 +131,17 @@ def duplication_rate(events_total: int, repeats: Sequence[Repeats]) -> float | N
     return max((found.surplus for found in repeats), default=0) / events_total
 
 
-def take_rows(events: Frame, components: Frame) -> Frame:
+def take_rows(events: Frame, hits: Frame, takes: Frame) -> Frame:
     """Fingerprint every take (one track of one session) of at least `MIN_PERFORMANCE_HITS` hits.
 
-    Columns: `session_id`, `take` (the track, "" where there is none), `n` (hits), `p1`, `p2`, `p3`,
+    Columns: `take`, `session_id`, `track` ("" where there is none), `n` (hits), `p1`, `p2`, `p3`,
     `first_split`, `last_split`, and for velocity and openness `…_n` (hits that state it), `…_min`
     and `…_max`.
     """
-    # A take without a track id is a whole session; the fill keeps it in joins, which drop nulls.
-    take = nw.col("track_id").cast(nw.String).fill_null("").alias("take")
-    session = nw.col("session_id").cast(nw.String)
-    starts = (
-        events.filter(nw.col("hits") > 0)
-        .select(session, take, "onset_s")
-        .group_by("session_id", "take")
-        .agg(nw.col("onset_s").min().alias("start_s"))
-    )
-    hits = components.select(
-        session,
-        take,
-        nw.col("split").cast(nw.String),
-        "onset_s",
-        "label_code",
-        "velocity",
-        "openness",
-    )
+    starts = hits.group_by("take").agg(nw.col("onset_s").min().alias("start_s"))
     milliseconds = ((nw.col("onset_s") - nw.col("start_s")) * 1000 + _CUT).floor().cast(nw.Int64)
     coded = (
-        hits.join(starts, on=["session_id", "take"], how="inner")
+        hits.join(starts, on="take", how="inner")
         .with_columns(
             p1=(milliseconds * _LABEL_CODES + nw.col("label_code") % _LABEL_CODES) % _PRIME
         )
@@ -166,15 +149,13 @@ def take_rows(events: Frame, components: Frame) -> Frame:
         .with_columns(p3=(nw.col("p2") * nw.col("p1")) % _PRIME)
     )
     stated = ("velocity", "openness")
-    return held(
-        coded.group_by("session_id", "take")
+    found = (
+        coded.group_by("take")
         .agg(
             nw.len().alias("n"),
             nw.col("p1").sum(),
             nw.col("p2").sum(),
             nw.col("p3").sum(),
-            nw.col("split").min().alias("first_split"),
-            nw.col("split").max().alias("last_split"),
             *(nw.col(name).count().alias(f"{name}_n") for name in stated),
             *(nw.col(name).min().alias(f"{name}_min") for name in stated),
             *(nw.col(name).max().alias(f"{name}_max") for name in stated),
@@ -182,6 +163,20 @@ def take_rows(events: Frame, components: Frame) -> Frame:
         .filter(nw.col("n") >= MIN_PERFORMANCE_HITS)
         .with_columns(nw.col("n", "p1", "p2", "p3").cast(nw.Int64))
     )
+    named = ("session_id", "track")
+    splits = (
+        events.filter(nw.col("hits") > 0)
+        .select(
+            nw.col("session_id").cast(nw.String),
+            # A take without a track id is a whole session; joins drop nulls.
+            nw.col("track_id").cast(nw.String).fill_null("").alias("track"),
+            nw.col("split").cast(nw.String),
+        )
+        .group_by(*named)
+        .agg(nw.col("split").min().alias("first_split"), nw.col("split").max().alias("last_split"))
+    )
+    # Takes are few: they are joined here, not by the engine.
+    return held(found).join(held(takes), on="take").join(held(splits), on=list(named))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

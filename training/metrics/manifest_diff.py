@@ -74,6 +74,8 @@ class ManifestDiff:
         counts: {kind: events}; an event that moved and was relabelled counts in both.
         unchanged: pairs without any difference.
         paired_by_id, paired_by_time: how many pairs each step found.
+        ids_far_apart: pairs by id whose onsets lie further apart than the tolerance. Where they are
+            many, ids were probably given anew and no longer name the same events.
         changes: every difference, by session and onset, added and removed ones included.
     """
 
@@ -81,11 +83,16 @@ class ManifestDiff:
     unchanged: int
     paired_by_id: int
     paired_by_time: int
+    ids_far_apart: int
     changes: tuple[Change, ...]
 
 
 def diff_manifests(
-    base: Sequence[Event], candidate: Sequence[Event], *, tolerance_s: float = 0.05
+    base: Sequence[Event],
+    candidate: Sequence[Event],
+    *,
+    tolerance_s: float = 0.05,
+    by_id: bool = True,
 ) -> ManifestDiff:
     """Compare two manifests event by event.
 
@@ -93,15 +100,16 @@ def diff_manifests(
         base: the events as they were.
         candidate: the events as they are.
         tolerance_s: onsets further apart are never paired by time.
+        by_id: whether ids pair events; if not, all are paired by time.
 
     Raises:
         DrumgateError: see `manifest_match.assign`.
     """
-    by_id, base_left, candidate_left = _pair_by_id(base, candidate)
+    named, base_left, candidate_left = _pair_by_id(base, candidate, by_id)
     by_time, removed, added = _pair_by_time(base, candidate, base_left, candidate_left, tolerance_s)
     found: list[tuple[tuple[int, int], Change]] = []
     unchanged = 0
-    for i, j in [*by_id, *by_time]:
+    for i, j in [*named, *by_time]:
         changes = differences(base[i], candidate[j])
         unchanged += not changes
         found += [((i, j), change) for change in changes]
@@ -112,8 +120,11 @@ def diff_manifests(
     return ManifestDiff(
         counts={kind: counts[kind] for kind in KINDS},
         unchanged=unchanged,
-        paired_by_id=len(by_id),
+        paired_by_id=len(named),
         paired_by_time=len(by_time),
+        ids_far_apart=sum(
+            abs(base[i].onset_time - candidate[j].onset_time) > tolerance_s for i, j in named
+        ),
         changes=tuple(change for _, change in found),
     )
 
@@ -147,8 +158,10 @@ _Pairs = list[tuple[int, int]]
 
 
 def _pair_by_id(
-    base: Sequence[Event], candidate: Sequence[Event]
+    base: Sequence[Event], candidate: Sequence[Event], by_id: bool
 ) -> tuple[_Pairs, list[int], list[int]]:
+    if not by_id:
+        return [], list(range(len(base))), list(range(len(candidate)))
     base_ids = Counter(event.sample_id for event in base)
     candidate_ids = Counter(event.sample_id for event in candidate)
     shared = {name for name, times in base_ids.items() if times == 1 and candidate_ids[name] == 1}

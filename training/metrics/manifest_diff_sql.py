@@ -7,20 +7,27 @@ pairs whose first fingerprint differs are looked at component by component, and 
 that are listed become Python objects. The events left over are read in the order of sessions and
 onsets and paired by time, block by block.
 
-A fingerprint is a 64-bit hash, so a change of several fields at once is missed with a probability
-of about 1 in 10^19. Ids are compared themselves.
+For fingerprints see `manifest_diff_hash`. Ids are compared themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import pyarrow as pa
 
 from training.manifest.fields import Event
 from training.metrics.manifest_diff import KINDS, Change, Kind
+from training.metrics.manifest_diff_hash import (
+    fingerprint,
+    list_fingerprint,
+    probable_key,
+    text_fingerprint,
+    words_of,
+)
 from training.metrics.manifest_diff_listing import bit, list_first
 from training.metrics.manifest_match import Hits, match_blocks
 
@@ -34,8 +41,6 @@ _LOOKED_AT: Final = ("components", "techniques")
 _REST: Final = tuple(
     name for name in Event.__struct_fields__ if name not in ("sample_id", "onset_time", *_LOOKED_AT)
 )
-# The hash of a null equals that of an empty list and of a struct of nulls.
-_STATED: Final = ("loudness", "context_ms", "annotated_labels")
 
 # Components in the order of `manifest_diff`, equal ones as they stand.
 _PARTS: Final = """
@@ -46,7 +51,15 @@ _PARTS: Final = """
         })), lambda sorted: sorted.part)
     ELSE components END"""
 
-_LABELS: Final = """hash(list_sort(list_transform(components, lambda part: part."label")))"""
+_LABELS: Final = list_fingerprint(
+    """list_sort(list_transform(components, lambda part: part."label"))"""
+)
+
+_KEY: Final = probable_key("sample_id")
+
+
+COLUMNS: Final = {name: f'"{name}"' for name in Event.__struct_fields__}
+"""What a scan must hold to be compared; see `training.manifest.scan.Columns`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,7 +67,8 @@ class ViewDiff:
     """The differences of two manifests, counted; only some are listed.
 
     Attributes:
-        counts, unchanged, paired_by_id, paired_by_time: see `manifest_diff.ManifestDiff`.
+        counts, unchanged, paired_by_id, paired_by_time, ids_far_apart: see
+            `manifest_diff.ManifestDiff`.
         listed: {kind: its first changes, by session, onset and ids}.
     """
 
@@ -62,6 +76,7 @@ class ViewDiff:
     unchanged: int
     paired_by_id: int
     paired_by_time: int
+    ids_far_apart: int
     listed: dict[Kind, tuple[Change, ...]]
 
 
@@ -72,6 +87,7 @@ def diff_views(
     *,
     tolerance_s: float = 0.05,
     limit: int = 20,
+    by_id: bool = True,
 ) -> ViewDiff:
     """Compare two manifests event by event.
 
@@ -83,13 +99,15 @@ def diff_views(
         candidate: the view of the events as they are.
         tolerance_s: onsets further apart are never paired by time.
         limit: how many changes of each kind are listed.
+        by_id: whether ids pair events; if not, all are paired by time.
 
     Raises:
         DrumgateError: see `manifest_match.assign`.
     """
     asked = _Question(connection, base, candidate)
     asked.number_sessions()
-    shared = asked.join_by_id()
+    shared = asked.join_by_id() if by_id else asked.leave_all_over()
+    far = asked.far_apart(tolerance_s)
     by_time = asked.pair_by_time(tolerance_s)
     asked.look_closely()
     tally = (
@@ -110,6 +128,7 @@ def diff_views(
         unchanged=equal + alike,
         paired_by_id=shared,
         paired_by_time=by_time,
+        ids_far_apart=far,
         listed=list_first(connection, base, candidate, limit),
     )
 
@@ -153,14 +172,7 @@ class _Question:
         unique = (
             "WHERE sample_id NOT IN (FROM diff_repeated)" if self.count("diff_repeated") else ""
         )
-        sides = [
-            f"""
-            SELECT "row", sample_id, session, onset_time, {_fingerprint(_LOOKED_AT)} AS look,
-                   {_fingerprint(_REST)} AS rest
-            FROM "{view}" JOIN diff_sessions USING (session_id)
-            """
-            for view in (self.base, self.candidate)
-        ]
+        sides = self._sides()
         columns = """
             before."row" AS base_row, after."row" AS candidate_row,
             coalesce(after.session, before.session) AS session,
@@ -183,19 +195,57 @@ class _Question:
         repeated = 0
         if unique:
             again = "WHERE sample_id IN (FROM diff_repeated)"
-            for known, side in zip(("base", "candidate"), sides, strict=True):
-                other = "candidate" if known == "base" else "base"
-                self.connection.execute(
-                    f"""
-                    INSERT INTO diff_open BY NAME SELECT "row" AS {known}_row,
-                        NULL AS {other}_row, session, onset_time AS {known}_onset, look, rest
-                    FROM ({side} {again})
-                    """
-                )
+            self._leave_over(again)
             (repeated,) = self.connection.execute(
                 f'SELECT count(*) FROM "{self.base}" {again}'
             ).fetchone() or (0,)
         return self.count(self.base) - int(single) - int(repeated)
+
+    def leave_all_over(self) -> int:
+        """`diff_open` as `join_by_id` makes it, with no pair at all; return 0, their number."""
+        self.make(
+            "diff_open",
+            """
+            SELECT NULL::BIGINT AS base_row, NULL::BIGINT AS candidate_row,
+                NULL::INTEGER AS session, NULL::DOUBLE AS base_onset,
+                NULL::DOUBLE AS candidate_onset, NULL::UBIGINT AS look, NULL::UBIGINT AS rest
+            WHERE false
+            """,
+        )
+        self._leave_over("")
+        return 0
+
+    def far_apart(self, tolerance_s: float) -> int:
+        """Count the pairs of `diff_open` whose onsets lie further apart than the tolerance."""
+        (pairs,) = self.connection.execute(
+            "SELECT count(*) FROM diff_open WHERE base_row IS NOT NULL AND candidate_row IS NOT"
+            " NULL AND abs(base_onset - candidate_onset) > $1",
+            [tolerance_s],
+        ).fetchone() or (0,)
+        return int(pairs)
+
+    def _sides(self) -> list[str]:
+        """Ask for the events of each side, with their fingerprints."""
+        return [
+            f"""
+            SELECT "row", sample_id, session, onset_time, {fingerprint(_LOOKED_AT)} AS look,
+                   {fingerprint(_REST)} AS rest
+            FROM "{view}" JOIN diff_sessions USING (session_id)
+            """
+            for view in (self.base, self.candidate)
+        ]
+
+    def _leave_over(self, which: str) -> None:
+        """Add events of both sides to `diff_open`, alone; `which` is a WHERE clause, or nothing."""
+        for known, side in zip(("base", "candidate"), self._sides(), strict=True):
+            other = "candidate" if known == "base" else "base"
+            self.connection.execute(
+                f"""
+                INSERT INTO diff_open BY NAME SELECT "row" AS {known}_row,
+                    NULL AS {other}_row, session, onset_time AS {known}_onset, look, rest
+                FROM ({side} {which})
+                """
+            )
 
     def _find_repeated_ids(self) -> None:
         """`diff_repeated`: ids that stand more than once on a side, which pair nothing."""
@@ -203,19 +253,22 @@ class _Question:
         for view in (self.base, self.candidate):
             # Sorting 8 bytes an event is much cheaper than grouping by text; only where hashes
             # repeat are the ids themselves counted.
-            hashes = self.connection.execute(
-                f'SELECT hash(sample_id) AS code FROM "{view}"'
-            ).fetchnumpy()["code"]
-            hashes.sort()
-            twice = bool(np.any(hashes[1:] == hashes[:-1]))
-            del hashes
-            if twice:
+            keys = self.connection.execute(f'SELECT {_KEY} AS key FROM "{view}"').fetchnumpy()[
+                "key"
+            ]
+            keys.sort()
+            suspects = pa.table({"key": np.unique(keys[1:][keys[1:] == keys[:-1]])})
+            del keys
+            if len(suspects):
+                self.connection.register("diff_suspects", suspects)
                 self.connection.execute(
                     f"""
-                    INSERT INTO diff_repeated SELECT sample_id FROM "{view}" GROUP BY sample_id
-                    HAVING count(*) > 1
+                    INSERT INTO diff_repeated SELECT sample_id FROM "{view}"
+                    WHERE {_KEY} IN (SELECT key FROM diff_suspects)
+                    GROUP BY sample_id HAVING count(*) > 1
                     """
                 )
+                self.connection.unregister("diff_suspects")
 
     def pair_by_time(self, tolerance_s: float) -> int:
         """Pair who is left over within sessions and tracks.
@@ -225,8 +278,6 @@ class _Question:
         Returns:
             The number of pairs by time.
         """
-        import pyarrow as pa
-
         for name, known, other in (
             ("removed", "base", "candidate"),
             ("added", "candidate", "base"),
@@ -275,7 +326,7 @@ class _Question:
         both = "(SELECT session FROM diff_removed INTERSECT SELECT session FROM diff_added)"
         sides = [
             f"""
-            SELECT session, hash(track_id, track_id IS NULL) AS track, onset_time, sample_id,
+            SELECT session, {text_fingerprint("track_id")} AS track, onset_time, sample_id,
                    {side} AS side, "row", {_LABELS} AS labels
             FROM (SELECT session, "row", track_id, onset_time, sample_id, components
                   FROM "{view}" JOIN diff_{name} USING ("row") WHERE session IN {both})
@@ -321,24 +372,23 @@ class _Question:
 
     def _aspects(self, view: str, column: str) -> str:
         """Fingerprint what may differ of components and techniques, for pairs to look at."""
+        labels = list_fingerprint("""list_transform(parts, lambda part: part."label")""")
+        others = list_fingerprint(
+            """
+            list_transform(parts, lambda part: {
+                'bucket': part.dynamic_bucket, 'curve': part.openness_curve_id,
+                'strike': part.strike_position, 'choke': part.choke,
+                'variant': part.instrument_variant})""",
+            words_of("parts", ("openness_curve_id", "strike_position", "instrument_variant")),
+        )
         return f"""
-            SELECT {column},
-                hash(list_transform(parts, lambda part: part."label")) AS labels,
+            SELECT {column}, {labels} AS labels, {others} AS others,
                 hash(list_transform(parts, lambda part: part.velocity)) AS velocity,
                 hash(list_transform(parts, lambda part:
                     {{'scaled': part.openness, 'raw': part.openness_raw}})) AS openness,
-                hash(list_transform(parts, lambda part: {{
-                    'bucket': part.dynamic_bucket, 'curve': part.openness_curve_id,
-                    'strike': part.strike_position, 'choke': part.choke,
-                    'variant': part.instrument_variant}})) AS others,
-                hash(list_sort(list_distinct(techniques))) AS techniques
+                {list_fingerprint("list_sort(list_distinct(techniques))")} AS techniques
             FROM (
                 SELECT {column}, {_PARTS} AS parts, techniques
                 FROM (SELECT "row" AS {column}, components, techniques FROM "{view}"
                       WHERE "row" IN (SELECT {column} FROM diff_pairs WHERE look <> 0)))
             """
-
-
-def _fingerprint(names: Sequence[str]) -> str:
-    stated = [f"{name} IS NULL" for name in _STATED if name in names]
-    return f"hash({', '.join([*names, *stated])})"

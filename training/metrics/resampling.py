@@ -9,16 +9,23 @@ Task:
 
 Intervals:
     ``percentile``: the (1-c)/2 and (1+c)/2 quantiles of the resamples, linearly interpolated.
-    ``expanded`` (the default): the same further out in the tails, at ``Phi(-t sqrt(n/(n-1)))`` with
-    Student's t of n-1 degrees of freedom, which mends that resamples of n clusters spread too
-    little; it approaches ``percentile`` as n grows.
+    ``expanded`` (the default): the same further out in the tails, at ``Phi(-t sqrt(n/(n-L)))`` with
+    Student's t of n-L degrees of freedom, n clusters and L strata (1 unless asked for), which mends
+    that resamples of n clusters spread too little: within each stratum the mean is lost. It
+    approaches ``percentile`` as n grows.
     ``bca``: the same with bias and acceleration corrected, the acceleration from the jackknife.
+
+P-values:
+    Of a difference, two-sided against none: the confidence at which an end of the interval touches
+    0, taken from 1. So it is below 0.05 where the 95 % interval leaves 0 out, and not elsewhere but
+    for the grain of the resamples, which are counted with one more on the side of no difference.
 
 Undefined and too few:
     A resample in which a figure is undefined (a class without reference events, say) is counted
     in `Estimate.n_undefined`. It could lie anywhere, so no interval is given once the share of
     such resamples exceeds (1-c)/2. Fewer contributing clusters than `Resampling.min_clusters` give
-    no interval either. `Estimate.reason` says why; the point estimate stays.
+    no interval either; with L strata, L - 1 more are needed. `Estimate.reason` says why; the point
+    estimate stays.
 
 Sources:
     Davison and Hinkley (1997), "Bootstrap Methods and their Application", ch. 3.8 (clusters);
@@ -37,7 +44,7 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, pdtr, stdtrit
+from scipy.special import ndtr, ndtri, pdtr, stdtr, stdtrit
 
 from training.metrics.classification import FloatArray, finite_or_none
 from training.metrics.scores import DrawArray, IndexArray
@@ -175,6 +182,8 @@ def interval(
     jackknife: FloatArray | None,
     n_clusters: int,
     settings: Resampling,
+    *,
+    n_strata: int = 1,
 ) -> tuple[float, float] | None:
     """Bounds from the values of the resamples (all defined) [shape=(n_resamples,)].
 
@@ -182,30 +191,70 @@ def interval(
         point: the figure on the data as they are.
         resamples: its values on the resamples.
         jackknife: its values with one cluster left out; needed for ``bca``.
-        n_clusters: clusters that contribute to it (at least 2); ``expanded`` depends on it.
+        n_clusters: clusters that contribute to it; ``expanded`` depends on it.
         settings: confidence and method.
+        n_strata: strata that these clusters lie in, fewer than there are clusters.
 
     Returns:
         (lower, upper), or None where BCa breaks down (every resample on one side of the point).
     """
     tails = np.array([(1.0 - settings.confidence) / 2.0, (1.0 + settings.confidence) / 2.0])
     if settings.method == "expanded":
-        reach = stdtrit(n_clusters - 1, tails) * math.sqrt(n_clusters / (n_clusters - 1))
-        tails = ndtr(reach)
+        free = n_clusters - n_strata
+        tails = ndtr(stdtrit(free, tails) * math.sqrt(n_clusters / free))
     elif settings.method == "bca":
-        if jackknife is None:
-            raise ValueError("BCa needs the jackknife")
-        below = ((resamples < point).mean() + (resamples <= point).mean()) / 2.0
-        bias = ndtri(below)
-        if not np.isfinite(bias):
+        corrections = _corrections(point, resamples, jackknife)
+        if corrections is None:
             return None
-        spread = jackknife.mean() - jackknife
-        scale = float((spread**2).sum() ** 1.5)
-        acceleration = float((spread**3).sum()) / (6.0 * scale) if scale > 0 else 0.0
+        bias, acceleration = corrections
         shifted = bias + ndtri(tails)
         tails = ndtr(bias + shifted / (1.0 - acceleration * shifted))
     lower, upper = np.quantile(resamples, tails)
     return float(lower), float(upper)
+
+
+def _corrections(
+    point: float, resamples: FloatArray, jackknife: FloatArray | None
+) -> tuple[float, float] | None:
+    """Bias and acceleration of BCa; None where every resample lies on one side of the point."""
+    if jackknife is None:
+        raise ValueError("BCa needs the jackknife")
+    below = ((resamples < point).mean() + (resamples <= point).mean()) / 2.0
+    bias = float(ndtri(below))
+    if not np.isfinite(bias):
+        return None
+    spread = jackknife.mean() - jackknife
+    scale = float((spread**2).sum() ** 1.5)
+    return bias, float((spread**3).sum()) / (6.0 * scale) if scale > 0 else 0.0
+
+
+def p_value(
+    point: float,
+    resamples: FloatArray,
+    jackknife: FloatArray | None,
+    n_clusters: int,
+    settings: Resampling,
+    *,
+    n_strata: int = 1,
+) -> float:
+    """Two-sided p-value of a difference: see the module. Arguments are those of `interval`."""
+    n = len(resamples)
+    # How deep 0 lies in the tail, seen from below and from above, as a normal quantile: finite,
+    # since no share of n resamples is told from 0 or from 1.
+    below, above = int((resamples <= 0.0).sum()), int((resamples >= 0.0).sum())
+    depths = ndtri(np.minimum([below + 1, above + 1], n) / (n + 1))
+    if settings.method == "expanded":
+        free = n_clusters - n_strata
+        tails = stdtr(free, depths * math.sqrt(free / n_clusters))
+    elif settings.method == "bca" and (found := _corrections(point, resamples, jackknife)):
+        bias, acceleration = found
+        away = np.array([depths[0], -depths[1]]) - bias
+        # Beyond the deepest quantile that any confidence reaches, the tail is empty.
+        reached = np.maximum(1.0 + acceleration * away, 1e-12)
+        tails = ndtr(np.array([1.0, -1.0]) * (away / reached - bias))
+    else:
+        tails = ndtr(depths)
+    return min(1.0, 2.0 * float(np.min(tails)))
 
 
 def more_clusters_needed(
@@ -249,6 +298,7 @@ def summarise(
     settings: Resampling,
     *,
     paired: bool,
+    n_strata: int = 1,
 ) -> Estimate:
     """Make an estimate from the values of one figure.
 
@@ -259,26 +309,29 @@ def summarise(
         n_clusters: clusters that contribute to it.
         settings: how the draws were made.
         paired: the figure is a difference, and gets a p-value.
+        n_strata: strata that these clusters lie in.
     """
     defined = resamples[np.isfinite(resamples)]
     n_undefined = len(resamples) - len(defined)
     bounds: tuple[float, float] | None = None
+    left_out = None if jackknife is None else jackknife[np.isfinite(jackknife)]
     reason = ""
+    needed = settings.min_clusters + max(n_strata, 1) - 1
     if not np.isfinite(point):
         reason = "undefined on these clips"
-    elif n_clusters < settings.min_clusters:
-        reason = f"{n_clusters} clusters, an interval needs {settings.min_clusters}"
+    elif n_clusters < needed:
+        have = f"{n_clusters} cluster{'' if n_clusters == 1 else 's'}"
+        where = f" in {n_strata} strata" if n_strata > 1 else ""
+        reason = f"{have}{where}, an interval needs {needed}"
     elif n_undefined > len(resamples) * (1.0 - settings.confidence) / 2.0:
         reason = f"undefined in {n_undefined} of {len(resamples)} resamples"
     else:
-        left_out = None if jackknife is None else jackknife[np.isfinite(jackknife)]
-        bounds = interval(float(point), defined, left_out, n_clusters, settings)
+        bounds = interval(float(point), defined, left_out, n_clusters, settings, n_strata=n_strata)
         if bounds is None:
             reason = "every resample lies on one side of the point estimate, BCa breaks down"
-    p_value = None
+    p = None
     if paired and bounds is not None:
-        tail = min((defined <= 0.0).sum(), (defined >= 0.0).sum())
-        p_value = min(1.0, 2.0 * (1.0 + float(tail)) / (len(defined) + 1.0))
+        p = p_value(float(point), defined, left_out, n_clusters, settings, n_strata=n_strata)
     return Estimate(
         point=finite_or_none(point),
         lower=bounds[0] if bounds else None,
@@ -286,6 +339,6 @@ def summarise(
         n_clusters=n_clusters,
         n_undefined=n_undefined,
         standard_error=float(defined.std(ddof=1)) if len(defined) > 1 else None,
-        p_value=p_value,
+        p_value=p,
         reason=reason,
     )

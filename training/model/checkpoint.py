@@ -37,9 +37,16 @@ def save_checkpoint(path: Path, content: dict[str, Any], *, format: str) -> None
 
     Raises:
         InputError: the file cannot be written there.
+        OSError: it cannot be written to the end; the disk is full, say.
     """
     with atomic_write(path, binary=True) as file:
-        torch.save({"format": format, "version": VERSIONS[format], **content}, file)
+        try:
+            torch.save({"format": format, "version": VERSIONS[format], **content}, file)
+        except RuntimeError as error:
+            # When a write has failed PyTorch fails again as it closes, and that is what it says.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def clear_leftovers(path: Path) -> None:

@@ -31,6 +31,7 @@ from training.audio.logmel import FeatureConfig
 from training.errors import DrumgateError, InputError
 from training.model.checkpoint import MODEL_FORMAT, load_checkpoint
 from training.model.cnn import DrumClassifier, ModelConfig
+from training.model.precision import whole_float32
 
 __all__ = [
     "UNKNOWN_SCORES",
@@ -103,15 +104,29 @@ class OpenSet:
     """Precision over all training clips [shape=(n_features, n_features)]."""
 
     def score(self, features: Tensor) -> Tensor:
-        """Return the relative Mahalanobis distance of each row [shape=(batch,)]."""
-        away = features[:, None, :] - self.means[None, :, :]
-        nearest = torch.einsum("bkf,fg,bkg->bk", away, self.precision, away).amin(dim=1)
-        off = features - self.centre
-        return nearest - torch.einsum("bf,fg,bg->b", off, self.background, off)
+        """Return the relative Mahalanobis distance of each row [shape=(batch,)].
+
+        Large numbers are subtracted from one another, so they are computed in float64.
+        """
+        rows, means = features.double(), self.means.double()
+        nearest = _distances(rows, means, self.precision.double()).amin(dim=1)
+        everything = _distances(rows, self.centre.double()[None], self.background.double())
+        return (nearest - everything[:, 0]).to(features.dtype)
 
     def as_dict(self) -> dict[str, Tensor]:
         """Return the tensors, for a checkpoint."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def _distances(rows: Tensor, means: Tensor, precision: Tensor) -> Tensor:
+    """Return the squared Mahalanobis distances of rows to means [shape=(n_rows, n_means)].
+
+    Multiplied out: the differences of all rows to all means would take n_means times as long.
+    """
+    weighted = rows @ precision
+    own = (weighted * rows).sum(dim=1, keepdim=True)
+    theirs = (means @ precision * means).sum(dim=1)
+    return own - 2.0 * weighted @ means.T + theirs
 
 
 def fit_calibration(
@@ -120,7 +135,7 @@ def fit_calibration(
     """Fit temperature and operating points on a validation set.
 
     All arrays have shape (n, n_classes). The temperature minimises the cross-entropy. A class's
-    threshold lies halfway between the one that gives all classes together the best macro-F1 and its
+    threshold lies halfway between the one that gives all classes together the best macro F1 and its
     own best, which is pulled towards 0.5 by 0.02 of F1 a squared unit; a class with fewer than 10
     positives or negatives has no own one (0.5 stands for it). A multiclass model has no thresholds.
     """
@@ -271,7 +286,8 @@ class Predictor:
             ValueError: `unknown_score` is not one of `UNKNOWN_SCORES`, or is ``mahalanobis`` for a
                 model that was saved without open-set statistics.
         """
-        out = self.model(audio.to(self.device))
+        with whole_float32(self.device):
+            out = self.model(audio.to(self.device))
         tempered = out["logits"].float() / self.calibration.temperature
         if self.task == "multiclass":
             probabilities = torch.softmax(tempered, dim=1)

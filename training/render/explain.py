@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from training.errors import printable
-from training.render.text import figure, waived
-from training.render.titles import check_of
+from training.render.text import between, figure, waived
+from training.render.titles import check_of, measure, trouble
 
 BLOCKERS_SHOWN: Final = 8
 _SUBJECTS_SHOWN: Final = 6
+_SHORT: Final = 160
 _ORDER: Final = ("error", "fail", "not_measured")
 _ASKS: Final = {"<=": "at most", ">=": "at least", "==": "exactly"}
 _BOUNDS: Final = {"lower": "the lower bound", "upper": "the upper bound"}
@@ -49,6 +50,8 @@ PLACES: Final = {
     "calibration_validation": "reliability",
     "calibration_test": "reliability",
     "dataset": "splits",
+    "onnx": "differences",
+    "manifest": "findings",
 }
 
 # What to run for a gate. A name in braces is a parameter of the tool; a command of which one was
@@ -74,11 +77,14 @@ COMMANDS: Final = {
         " --output hard_negatives.jsonl"
     ),
     "health_compare": "drumgate show-report {candidate}",
+    "manifest": "drumgate validate-manifest {events}",
     "calibration_validation": (
         "drumgate hard-negative-miner --ground-truth {ground_truth} --predictions {predictions}"
         " --output hard_negatives.jsonl"
     ),
 }
+# Of a mic whose lag jumps, the lag itself is measured again once the jump is mended.
+_FOLLOWS: Final = frozenset({"alignment.max_delay_ms"})
 _BLOCKED_BECAUSE: Final = {
     "error": "{} broke off with an error",
     "fail": "{} missed {}",
@@ -120,22 +126,27 @@ def meaning(report: Mapping[str, Any]) -> str:
 def blockers(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what blocks, one entry a gate and status, the worst first.
 
-    An entry holds `row` (the furthest from its limit), `base` (the gate), `subject` (what was
-    judged, or nothing), `others` (names of more subjects), `more` (how many of them are not
-    named), `place` (where on a page to look, or None) and `command` (what to run, or nothing).
+    An entry holds `row` (the furthest from its limit), `base` (the gate), `title` (what is wrong,
+    or nothing), `subject` (what was judged, or nothing), `others` (more subjects: `subject` and
+    what was `seen`), `more` (how many of them are not named), `place` (where on a page to look, or
+    None) and `command` (what to run, or nothing).
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in report["gating_results"]:
         if not row["passed"]:
             groups.setdefault((row["name"].partition("[")[0], row["status"]), []).append(row)
-    found = []
+    found: list[dict[str, Any]] = []
     for (base, _), rows in groups.items():
         rows = sorted(rows, key=_excess, reverse=True)
-        others = [_subject(row["name"]) or row["name"] for row in rows[1:]]
+        others = [
+            {"subject": _subject(row["name"]) or row["name"], "seen": figure_of(row)}
+            for row in rows[1:]
+        ]
         found.append(
             {
                 "row": rows[0],
                 "base": base,
+                "title": trouble(base) if rows[0]["status"] == "fail" else "",
                 "subject": _subject(rows[0]["name"]),
                 "others": others[:_SUBJECTS_SHOWN],
                 "more": max(len(others) - _SUBJECTS_SHOWN, 0),
@@ -143,19 +154,58 @@ def blockers(report: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "command": command(base, report["parameters"]),
             }
         )
-    return sorted(found, key=lambda each: _ORDER.index(each["row"]["status"]))
+    checks = [check_of(each["base"]) for each in found]
+    return sorted(
+        found,
+        key=lambda each: (
+            _ORDER.index(each["row"]["status"]),
+            checks.index(check_of(each["base"])),
+            each["base"] in _FOLLOWS,
+        ),
+    )
+
+
+def in_short(each: Mapping[str, Any]) -> str:
+    """Say after its title what an entry of `blockers` is about, in a few words.
+
+    `: ride, 4 hits instead of at least 6 hits, and 3 more`; the reason where there is no figure.
+    """
+    row = each["row"]
+    said = [each["subject"]] if each["subject"] else []
+    if row["observed"] is not None:
+        wanted = asked(row)
+        said.append(figure_of(row) + (f" instead of {wanted}" if wanted else ""))
+    elif row["detail"]:
+        said.append(row["detail"] if len(row["detail"]) <= _SHORT else row["detail"][:_SHORT] + "…")
+    if count := len(each["others"]) + each["more"]:
+        said.append(f"and {count} more")
+    return f": {', '.join(said)}" if said else ""
+
+
+def first_at(row: Mapping[str, Any]) -> str:
+    """Say where the first thing stands that a gate complains of: `events.jsonl:7`; else nothing."""
+    place = row.get("place")
+    return f"{place['path']}:{place['line']}" if place else ""
+
+
+def figure_of(row: Mapping[str, Any]) -> str:
+    """Return what a gate saw: `5 hits`, `macro F1 0.81`; nothing where it was not measured."""
+    if row["observed"] is None:
+        return ""
+    what = "" if row["unit"] else measure(row["name"])
+    return f"{what} {figure(row['observed'], row['unit'])}".lstrip()
 
 
 def seen(row: Mapping[str, Any]) -> str:
     """Say what a gate saw: the figure and, where a bound decides, whose bound it is."""
     if row["observed"] is None:
         return "not measured"
-    said = figure(row["observed"], row["unit"])
+    said = figure_of(row)
     bound = _BOUNDS.get(row["decide_on"])
     if row["ci"] and bound:
         share = row["ci"].get("confidence", 0.95)
-        between = f"{figure(row['ci']['lower'])} to {figure(row['ci']['upper'])}"
-        return f"{said}, {bound} of the {share:.0%} interval {between}"
+        ends = " to ".join(between(row["ci"], row["observed"]))
+        return f"{said}, {bound} of the {share:.0%} interval {ends}"
     return said
 
 
@@ -165,6 +215,14 @@ def asked(row: Mapping[str, Any]) -> str:
         return ""
     word = _ASKS.get(row["comparator"], str(row["comparator"]))
     return f"{word} {figure(row['threshold'], row['unit'])}"
+
+
+def production(row: Mapping[str, Any]) -> str:
+    """Say what the production limit is, where another one is in force; else nothing."""
+    limit = row["production_threshold"]
+    if limit is None or limit == row["threshold"]:
+        return ""
+    return f"production limit: {asked({**row, 'threshold': limit})}"
 
 
 def gap(row: Mapping[str, Any]) -> str:

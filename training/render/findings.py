@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -209,12 +210,19 @@ def _sarif_result(finding: Finding, order: dict[str, int], met: Counter[str]) ->
         "ruleId": finding.rule,
         "ruleIndex": order[finding.rule],
         "level": finding.level,
-        "message": {"text": f"{printable(said)}.{events}"},
+        "message": {"text": _plain_message(f"{printable(said)}.{events}")},
         "locations": [{"physicalLocation": place}],
         "partialFingerprints": {
             "drumgateFinding/v1": _fingerprint(finding, met),
         },
     }
+
+
+def _plain_message(text: str) -> str:
+    """Escape what SARIF reads as a placeholder (3.11.5) or could read as a link (3.11.6)."""
+    if "](" in text:
+        text = re.sub(r"([\\\[\]])", r"\\\1", text)
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _fingerprint(finding: Finding, met: Counter[str]) -> str:

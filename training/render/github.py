@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from training.errors import SHOWN_PROBLEMS, UNSET, DrumgateError, Problem, printable, shorten
+from training.render.explain import asked
 from training.render.markdown import prose, render_markdown
-from training.render.text import headline, observed, waived, waiver_text, wanted
+from training.render.text import headline, observed, waived, waiver_text
+from training.render.titles import measure, trouble
 
 SHOWN: Final = 10
 """How many annotations of a kind GitHub shows of one step."""
@@ -52,8 +54,9 @@ class Annotation:
 def render_github(report: Mapping[str, Any]) -> str:
     """Return a notice with the verdict, and an annotation for every gate that did not pass.
 
-    What blocks is an error, what warns a warning, what is waived a notice, each at the file that
-    was judged. Of more than GitHub shows, the last one says how many there are besides.
+    What blocks is an error, what warns a warning, what is waived a notice, each at the line that
+    the gate complains of first, where it knows one, and else at the file that was judged.
+    Of more than GitHub shows, the last one says how many there are besides.
     """
     found = [Annotation("notice", headline(report), str(report["tool"]))]
     for row in report["gating_results"]:
@@ -61,8 +64,12 @@ def render_github(report: Mapping[str, Any]) -> str:
             continue
         level = "error" if not row["passed"] else "notice" if waived(row) else "warning"
         waiver = f" ({waiver_text(row)})" if waived(row) else ""
-        said = f"{observed(row)}, asked for {wanted(row)}{waiver}. {row['detail']} {row['fix']}"
-        found.append(Annotation(level, said.strip(), row["name"], _judged_file(report, row)))
+        wrong = trouble(str(row["name"]).partition("[")[0]) if row["status"] == "fail" else ""
+        what = "" if row["unit"] else measure(str(row["name"]))
+        said = f"{what} {observed(row)}, asked for {asked(row) or 'nothing'}{waiver}".lstrip()
+        parts = [f"{wrong}: {said}" if wrong else said, row["detail"], row["fix"]]
+        message = ". ".join(part.removesuffix(".") for part in parts if part) + "."
+        found.append(Annotation(level, message, row["name"], *_place(report, row)))
     found += [Annotation("warning", text) for text in report["warnings"]]
     return capped(found)
 
@@ -167,6 +174,14 @@ def _summary_room(path: Path) -> int:
         return SUMMARY_LIMIT - path.stat().st_size
     except OSError:
         return SUMMARY_LIMIT
+
+
+def _place(report: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """Return the file and the line that a gate complains of; else the file that it judged."""
+    place = row.get("place")
+    if place and _in_checkout(place["path"]):
+        return place["path"], place["line"]
+    return _judged_file(report, row), None
 
 
 def _judged_file(report: Mapping[str, Any], row: Mapping[str, Any]) -> str | None:

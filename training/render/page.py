@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from types import SimpleNamespace
@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from training.errors import printable
 from training.render import text
+from training.render.titles import heading
+from training.render.words import explained
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 # Worst first: what a reviewer must look at stands on top.
 _ORDER: Final = ("error", "fail", "not_measured", "warn", "pass")
@@ -64,12 +67,14 @@ def _completed(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _render(report: Mapping[str, Any], section: str) -> str:
-    return _environment().get_template("report.html.j2").render(report=report, section=section)
+    page = _environment().get_template("report.html.j2").render(report=report, section=section)
+    return explained(page, report["tool"])
 
 
 def render_template(name: str, **values: Any) -> str:
     """Return a page of its own, which is no report, with the filters and macros of the reports."""
-    return _environment().get_template(name).render(**values)
+    page = _environment().get_template(name).render(**values)
+    return explained(page, name.partition(".")[0])
 
 
 @cache
@@ -77,7 +82,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    from training.render import charts, explain, paired, plots, titles
+    from training.render import charts, explain, facts, paired, plots, titles
     from training.render.reliability import reliability
 
     environment = Environment(
@@ -88,28 +93,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=_visible,
     )
-    environment.filters.update(
-        figure=text.figure,
-        heading=_heading,
-        compact=_compact,
-        scalars=_scalars,
-        columns=_columns,
-        worst_first=_worst_first,
-        condensed=text.condensed,
-        limits=_limits,
-        limits_of=_limits_of,
-        points=_points,
-        headline_points=_headline_points,
-        worst_pairs=_worst_pairs,
-        lag_points=_lag_points,
-        stretches=_stretches,
-        head=_head,
-        of=lambda row, name: row.get(name) if isinstance(row, Mapping) else None,
-        each=lambda rows, name: [row.get(name) for row in rows],
-        of_each=lambda table, name: {key: row.get(name) for key, row in table.items()},
-        as_rows=lambda counts, name: {key: {name: value} for key, value in counts.items()},
-        without=lambda values, name: {k: v for k, v in values.items() if k != name},
-    )
+    environment.filters.update(_filters())
     environment.tests["is_waived"] = text.waived
     script = _script()
     environment.globals.update(
@@ -126,6 +110,7 @@ def _environment() -> Environment:
         reliability=reliability,
         paired=paired,
         explain=explain,
+        result=facts.result,
         titles=titles,
         waived=text.waived,
         waiver_text=text.waiver_text,
@@ -133,11 +118,38 @@ def _environment() -> Environment:
         glyphs=_GLYPHS,
         rank=_ORDER.index,
         observed=text.observed,
-        wanted=text.wanted,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return environment
+
+
+def _filters() -> dict[str, Callable[..., Any]]:
+    return {
+        "figure": text.figure,
+        "heading": heading,
+        "headed": lambda table: {heading(name): row for name, row in table.items()},
+        "told": _told,
+        "scalars": _scalars,
+        "columns": _columns,
+        "worst_first": _worst_first,
+        "condensed": text.condensed,
+        "breakable": _breakable,
+        "stated": _stated,
+        "limits": _limits,
+        "limits_of": _limits_of,
+        "points": _points,
+        "headline_points": _headline_points,
+        "worst_pairs": _worst_pairs,
+        "lag_points": _lag_points,
+        "stretches": _stretches,
+        "head": _head,
+        "of": lambda row, name: row.get(name) if isinstance(row, Mapping) else None,
+        "each": lambda rows, name: [row.get(name) for row in rows],
+        "of_each": lambda table, name: {key: row.get(name) for key, row in table.items()},
+        "as_rows": lambda counts, name: {key: {name: value} for key, value in counts.items()},
+        "without": lambda values, name: {k: v for k, v in values.items() if k != name},
+    }
 
 
 def _script() -> str:
@@ -155,13 +167,43 @@ def _visible(value: Any) -> Any:
     return "\n".join(map(printable, value.split("\n")))
 
 
-def _heading(name: object) -> str:
-    return str(name).replace("_", " ")
+def _breakable(name: str) -> Markup:
+    """Return the name of a gate, which a line may break between its words."""
+    from markupsafe import Markup
+
+    return Markup("<wbr>").join(re.split(r"(?=\[)|(?<=[/._])", str(_visible(name))))
 
 
-def _compact(value: Any, limit: int = 300) -> str:
-    shown = json.dumps(value, ensure_ascii=False)
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+def _stated(values: Any) -> Any:
+    """Leave out of a table of parameters, and of the tables in it, what is not set."""
+    if not isinstance(values, Mapping):
+        return values
+    found = {name: _stated(value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value not in (None, [], {}, "")}
+
+
+def _told(value: Any, limit: int = 300) -> str:
+    """Return a list or a table as words: `kick 3, snare 1`; what is empty is left out."""
+    said = _in_words(value)
+    return said if len(said) <= limit else said[: limit - 1] + "…"
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        parts = [
+            (heading(name), each) for name, each in value.items() if each not in (None, {}, [])
+        ]
+        return ", ".join(
+            f"{name} ({_in_words(each)})"
+            if isinstance(each, Mapping)
+            else f"{name} {_in_words(each)}"
+            for name, each in parts
+        )
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return text.figure(value) if isinstance(value, int | float) or value is None else str(value)
 
 
 def _scalars(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -214,7 +256,7 @@ def _points(table: Mapping[str, Mapping[str, Any]], name: str) -> list[dict[str,
 def _headline_points(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows for a forest plot: the figures of the whole that lie in [0, 1] by nature."""
     names = ("macro_f1", "macro_precision", "macro_recall", "micro_f1", "map", "subset_accuracy")
-    return [_point(_heading(name), metrics[name]) for name in names if name in metrics]
+    return [_point(heading(name), metrics[name]) for name in names if name in metrics]
 
 
 def _point(label: str, figure: Any) -> dict[str, Any]:

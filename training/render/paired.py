@@ -16,6 +16,8 @@ from training.render.text import figure
 ROW: Final = 38
 _BAR: Final = 13
 _END: Final = 72.0
+_END_LONG: Final = 63.0
+_LONG: Final = 19
 _MOVED: Final = ("moderate", "large")
 _SOFT_TO_LOUD: Final = ("ghost", "light", "medium", "accent")
 
@@ -31,7 +33,8 @@ def paired(rows: Sequence[Mapping[str, Any]], caption: str, unit: str = "") -> M
     if not shown:
         return nothing(caption)
     top = max(max(row["baseline"], row["candidate"]) for row in shown)
-    scale = Scale(0.0, top or 1.0, LABEL_END, _END)
+    longest = max(len(row["note"]) for row in shown)
+    scale = Scale(0.0, top or 1.0, LABEL_END, _END if longest <= _LONG else _END_LONG)
     body: list[str] = []
     for index, row in enumerate(shown):
         y = float(index * ROW + 4)

@@ -88,7 +88,7 @@ def text_at(content: str, x: Attribute, y: float) -> Markup:
 def upright(content: str, x: float, y: float) -> Markup:
     """Return the name of an axis that stands upright."""
     turned = f"rotate(-90 {x:.1f} {y:.1f})"
-    place: dict[str, Attribute] = {"x": x, "y": y, "transform": turned}
+    place: dict[str, Any] = {"x": x, "y": y, "transform": turned}
     return text(content, _NAME, **place, text_anchor="middle", class_="axisname")
 
 

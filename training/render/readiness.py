@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -34,8 +37,22 @@ def show_plan(asked: Options, form: str, *, everything: bool) -> None:
     plan = make_plan(asked)
     waivers = read_waivers(plan.waivers) if plan.waivers else None
     data = catalogue(plan) if everything else preview(plan, waivers)
+    if form != "text":
+        return options.say(to_json(data) + "\n")
     written = render_catalogue(data) if everything else render_preview(data)
-    options.say(written if form == "text" else to_json(data) + "\n")
+    options.say(wrapped(written) if sys.stdout.isatty() else written)
+
+
+def wrapped(text: str) -> str:
+    """Break long lines for a terminal, each below where it begins."""
+    width = shutil.get_terminal_size().columns
+    lines = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        lines += textwrap.wrap(line, width, subsequent_indent=indent, break_on_hyphens=False) or [
+            ""
+        ]
+    return "\n".join(lines) + "\n"
 
 
 def write_parts(
@@ -123,14 +140,14 @@ def render_preview(data: Mapping[str, Any]) -> str:
         if each["severity"] == "warn":
             notes.append(f"only warns: {each['reason']}")
         for name, paths in each["inputs"].items():
-            notes.append(f"{name}: {_listed(paths)}")
+            notes.append(f"{name}: {_listed(paths) or 'none'}")
         notes += [f"{name} = {shorten(value)}" for name, value in each["options"].items()]
         if each["after"]:
             notes.append(f"candidate: the report of {each['after']}")
         if not each["gates"]:
             notes.append("no gate is asked for: it would judge nothing, and block")
         notes += _table(each["gates"])
-        lines += [f"  {'':<12}    {printable(note)}" for note in notes]
+        lines += [f"      {printable(note)}" for note in notes]
     lines += [
         f"  {'WAIVED':<12}  {printable(each['gate'])} until {each['expires']}"
         f" by {printable(each['who'])}: {printable(each['reason'])}"

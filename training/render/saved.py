@@ -30,6 +30,13 @@ class SavedWaiver(msgspec.Struct):
     expires: str
 
 
+class SavedPlace(msgspec.Struct):
+    """The place of a row."""
+
+    path: str
+    line: int
+
+
 class SavedRow(msgspec.Struct):
     """A row of `gating_results`, as far as the forms of a report rely on it."""
 
@@ -46,6 +53,7 @@ class SavedRow(msgspec.Struct):
     decide_on: str
     production_threshold: float | None
     waiver: SavedWaiver | None = None
+    place: SavedPlace | None = None
 
 
 class SavedReport(msgspec.Struct):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from training.errors import printable
+from training.errors import clip, printable
 
 MOST_NAMES: Final = 8
 MOST_FILES: Final = 4
@@ -113,7 +113,7 @@ def _covered(found: Mapping[str, Any]) -> str:
 
 def _splits(splits: Mapping[str, Mapping[str, int]]) -> str:
     parts = [
-        f"{name} {counts['events']:,} ({_many(counts['sessions'], 'session')})"
+        f"{clip(name)} {counts['events']:,} ({_many(counts['sessions'], 'session')})"
         for name, counts in splits.items()
     ]
     return _listed(parts, len(parts))
@@ -122,7 +122,7 @@ def _splits(splits: Mapping[str, Mapping[str, int]]) -> str:
 def _names(counts: Mapping[str, int]) -> str:
     if not counts:
         return "none"
-    return _listed([f"{name} {count:,}" for name, count in counts.items()], len(counts))
+    return _listed([f"{clip(name)} {count:,}" for name, count in counts.items()], len(counts))
 
 
 def _listed(parts: Sequence[str], total: int) -> str:

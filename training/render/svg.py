@@ -23,7 +23,8 @@ PLOT_END: Final = 88.0
 """Where the largest figure of a row lies, in per cent of the width."""
 ROWS: Final = 60
 """How many rows a plot draws; the others stand in the tables and in the JSON."""
-_LABEL_LENGTH: Final = 26
+_LABEL_LENGTH: Final = 30
+_NARROW_LENGTH: Final = 18
 _SPOKEN: Final = 12
 
 
@@ -80,10 +81,15 @@ def tag(name: str, tip: str = "", **attributes: Attribute) -> Markup:
     return Markup("<{}{}>{}</{}>").format(name, given, title, name)
 
 
-def text(content: object, longest: int = _LABEL_LENGTH, **attributes: Attribute) -> Markup:
-    """Return a text; what is longer than `longest` is cut, with the whole as its tip."""
+def text(
+    content: object, longest: int = _LABEL_LENGTH, *, middle: bool = False, **attributes: Attribute
+) -> Markup:
+    """Return a text; what is longer than `longest` is cut, with the whole as its tip.
+
+    It is cut at its end, or in its `middle`.
+    """
     said = printable(str(content))
-    short = cut(said, longest)
+    short = shorter(said, longest) if middle else cut(said, longest)
     tip = Markup("") if short == said else Markup("<title>{}</title>").format(said)
     given = Markup("").join(
         Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _attribute(value))
@@ -98,8 +104,25 @@ def cut(said: str, length: int = _LABEL_LENGTH) -> str:
 
 
 def label(row: float, content: object) -> Markup:
-    """Return the label of a row, at its left."""
-    return text(content, x=f"{LABEL_END}%", dx=-8, y=row, text_anchor="end", class_="label")
+    """Return the label of a row, at its left; a long one also as it fits a narrow screen."""
+    said = printable(str(content))
+    if len(said) <= _NARROW_LENGTH:
+        return _label(row, said, _LABEL_LENGTH, "label")
+    whole = _label(row, said, _LABEL_LENGTH, "label long")
+    return whole + _label(row, said, _NARROW_LENGTH, "label short")
+
+
+def _label(row: float, said: str, longest: int, kind: str) -> Markup:
+    at = f"{LABEL_END}%"
+    return text(said, longest, middle=True, x=at, dx=-8, y=row, text_anchor="end", class_=kind)
+
+
+def shorter(said: str, length: int) -> str:
+    """Cut a text in its middle: names differ at their ends."""
+    if len(said) <= length:
+        return said
+    end = (length - 1) // 2
+    return f"{said[: length - 1 - end]}…{said[-end:]}"
 
 
 def gate(scale: Scale, value: float, bottom: float, said: str) -> Markup:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from training.errors import printable
@@ -14,6 +16,10 @@ WORDS: Final = {
     "not_measured": "NOT MEASURED",
     "error": "ERROR",
 }
+_RANK: Final = {
+    name: rank for rank, name in enumerate(("pass", "warn", "not_measured", "fail", "error"))
+}
+_INDENT: Final = 14
 STYLES: Final = {
     "pass": "green",
     "warn": "yellow",
@@ -29,14 +35,35 @@ def figure(value: float | None, unit: str = "") -> str:
         return "–"
     whole = isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15)
     text = f"{int(value):,}" if whole else f"{value:.4g}"
-    return f"{text} {unit}".rstrip()
+    return f"{text} {_of_one(unit) if value == 1 else unit}".rstrip()
+
+
+def _of_one(unit: str) -> str:
+    """Return the unit of a single thing: `hit` of `hits`; `ms` and `PSI` stay."""
+    counted, slash, rest = unit.partition("/")
+    if not re.fullmatch("[a-z]{2,}[^s]s|[a-z]+sses", counted):
+        return unit
+    return counted.removesuffix("es" if counted.endswith("sses") else "s") + slash + rest
+
+
+def between(ci: Mapping[str, float], *figures: float | None) -> tuple[str, str]:
+    """Return the ends of an interval, no finer than the figures beside them.
+
+    A lower end of 7.7e-07 beside a figure of 1.5 is 0.
+    """
+    ends = ci["lower"], ci["upper"]
+    largest = max(abs(each) for each in (*ends, *figures) if each is not None)
+    if not largest or not math.isfinite(largest):
+        return figure(ends[0]), figure(ends[1])
+    digits = 4 - math.floor(math.log10(largest))
+    return figure(round(ends[0], digits) + 0.0), figure(round(ends[1], digits) + 0.0)
 
 
 def observed(row: Mapping[str, Any]) -> str:
     """Return what a gate saw, with its interval where there is one."""
     text = figure(row["observed"], row["unit"])
     if row["ci"]:
-        text += f" [{figure(row['ci']['lower'])}, {figure(row['ci']['upper'])}]"
+        text += " [{}, {}]".format(*between(row["ci"], row["observed"]))
     return text
 
 
@@ -121,52 +148,74 @@ def render_text(report: Mapping[str, Any]) -> str:
     rows = condensed(report["gating_results"])
     name_width = max((len(row["name"]) for row in rows), default=0)
     seen_width = max((len(observed(row)) for row in rows), default=0)
-    for row in rows:
+    for row, notes in _noted(rows):
         line = (
             f"  {word(row):<12}  {printable(row['name']):<{name_width}}"
             f"  {observed(row):>{seen_width}}  {wanted(row)}"
         )
         lines.append(line.rstrip())
-        lines += [f"  {'':<12}  {note}" for note in _notes(row)]
+        lines += [f"  {'':<12}  {note}" for note in notes]
     lines += [f"warning: {printable(text)}" for text in report["warnings"]]
     return "\n".join(lines) + "\n"
 
 
 def print_rich(report: Mapping[str, Any]) -> None:
-    """Print a report to a colour terminal."""
+    """Print a report to a colour terminal: what blocks comes last, just above the next prompt.
+
+    Where the terminal is too narrow for a line a gate, its figures stand below its name.
+    """
     from rich.console import Console
-    from rich.table import Table
+    from rich.padding import Padding
     from rich.text import Text
 
     console = Console(highlight=False)
     style = STYLES[report["status"]] if report["gating_results"] else "bold"
-    console.print(Text(f"{report['tool']}: ", style="bold") + Text(headline(report), style=style))
-    if report["gating_results"]:
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-        for name, justify in (
-            ("", "left"),
-            ("gate", "left"),
-            ("observed", "right"),
-            ("asks", "left"),
-        ):
-            table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-        for row in condensed(report["gating_results"]):
-            table.add_row(
-                Text(word(row), style="yellow" if waived(row) else STYLES[row["status"]]),
-                Text(printable(row["name"])),
-                Text(observed(row)),
-                Text(wanted(row)),
+    head = Text(f"{report['tool']}: ", style="bold") + Text(headline(report), style=style)
+    console.print(head)
+    shown = sorted(condensed(report["gating_results"]), key=lambda row: _RANK[row["status"]])
+    names = max((len(printable(row["name"])) for row in shown), default=0)
+    seen = max((len(observed(row)) for row in shown), default=0)
+    asks = max((len(wanted(row)) for row in shown), default=0)
+    fits = _INDENT + names + seen + asks + 4 <= console.width
+    lines = len(report["warnings"])
+    for row, notes in _noted(shown):
+        tone = "yellow" if waived(row) else STYLES[row["status"]]
+        line = Text(f"{word(row):<{_INDENT}}", style=tone) + Text(printable(row["name"]))
+        if fits:
+            line.append(" " * (names - len(printable(row["name"])) + 2))
+            line.append(f"{observed(row):>{seen}}  {wanted(row)}")
+        else:
+            notes = [f"{observed(row)}, asked for {wanted(row)}", *notes]
+        console.print(line, overflow="fold")
+        for number, note in enumerate(notes):
+            plain = not fits and number == 0
+            console.print(
+                Padding(Text(note, style="" if plain else "dim"), (0, 0, 0, _INDENT)),
             )
-            for note in _notes(row):
-                table.add_row("", Text(note, style="dim"), "", "")
-        console.print(table)
+        lines += 1 + len(notes)
     for text in report["warnings"]:
         console.print(Text(f"warning: {printable(text)}", style="yellow"))
+    if lines > console.height - 4:
+        console.print(head)
+
+
+def _noted(
+    rows: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
+    """Yield each row with its notes; what is to be done is said the first time only."""
+    said: set[str] = set()
+    for row in rows:
+        fix = "" if row["fix"] in said else row["fix"]
+        if row["status"] != "pass":
+            said.add(row["fix"])
+        yield row, _notes({**row, "fix": fix})
 
 
 def _notes(row: Mapping[str, Any]) -> list[str]:
     """Why a gate came out as it did and what to do, for those that did not pass."""
     if row["status"] == "pass":
         return []
-    notes = [printable(text) for text in (row["detail"], row["fix"]) if text]
+    place = row.get("place")
+    first = f"the first one: {place['path']}:{place['line']}" if place else ""
+    notes = [printable(text) for text in (row["detail"], first, row["fix"]) if text]
     return [*notes, waiver_text(row)] if waived(row) else notes

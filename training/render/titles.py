@@ -14,6 +14,7 @@ QUESTIONS: Final = {
     "compare-health-reports": "Has the dataset lost anything since the version before it?",
     "compare-manifests": "What changed between two versions of a manifest?",
     "dataset-health": "Is there enough in this dataset, and is it clean enough, to train on?",
+    "export-onnx": "Does the exported model say what the model says?",
     "generate-boundary-pack": "Which events lie beside the edges of the windows?",
     "hard-negative-miner": "Where is the model sure of a sound that the annotation does not have?",
     "normalize-openness": "How open was each hi-hat, on one scale for every device?",
@@ -21,6 +22,7 @@ QUESTIONS: Final = {
     "predict": "What does the model hear in these recordings?",
     "run-readiness-checks": "Is the dataset ready to train on, and the model ready to release?",
     "summarize-manifest": "What is in this manifest?",
+    "validate-manifest": "Do the events contradict each other, or their audio?",
     "train-classifier": "How did training go, and what came out of it?",
 }
 """What each tool is there to answer."""
@@ -32,6 +34,7 @@ CHECK_TOOLS: Final = {
     "openset": "openset-eval",
     "bootstrap": "bootstrap-eval",
     "calibration": "calibrate",
+    "manifest": "validate-manifest",
     "store": "build-training-dataset",
     "health_compare": "compare-health-reports",
 }
@@ -46,6 +49,7 @@ GATES: Final = {
     "alignment.min_support": "Too few hits to measure a mic",
     "alignment.polarity_inverted": "The polarity of a mic is inverted",
     "boundary.min_macro_recall": "Hits beside window edges are missed",
+    "boundary.min_macro_precision": "More is said beside window edges than is there",
     "boundary.max_recall_lost": "Windows lose hits that the whole recording does not",
     "openset.min_auroc": "Unknown sounds are not told from known ones",
     "openset.max_fpr_at_95tpr": "Rejecting unknown sounds costs too many known ones",
@@ -74,6 +78,8 @@ GATES: Final = {
     "health.max_repeated_performances": "The same performance stands in several sessions",
     "health.max_clipping_rate": "Too many events clip",
     "health.max_outlier_rate": "Too many events that cannot be right",
+    "health.min_split_class_count": "A class has too few hits in a split",
+    "health.require_counts": "Too little of what was asked for",
     "health.split_isolation": "Splits share what they must not",
     "health_compare.max_drop": "A class lost hits",
     "health_compare.max_drop_pct": "A class lost too large a share of its hits",
@@ -96,9 +102,11 @@ GATES: Final = {
     "manifest_diff.fields": "Other fields changed",
     "calibration_validation.max_ece": "Scores do not mean what they say",
     "calibration_validation.max_brier": "Scores are too far from the truth",
+    "calibration_validation.min_brier_skill": "Scores hardly say more than the share of each class",
     "calibration_validation.max_class_ece": "The scores of a class do not mean what they say",
     "calibration_test.max_ece": "Scores do not mean what they say",
     "calibration_test.max_brier": "Scores are too far from the truth",
+    "calibration_test.min_brier_skill": "Scores hardly say more than the share of each class",
     "calibration_test.max_class_ece": "The scores of a class do not mean what they say",
     "onnx.max_diff": "The exported model computes something else",
     "manifest.max_errors": "The manifest contradicts itself",
@@ -111,6 +119,88 @@ GATES: Final = {
 """What is wrong when a gate fails."""
 
 
+_MEASURES: Final = {
+    "polarity_inverted": "inverted mics:",
+    "min_macro_recall": "macro recall",
+    "min_macro_precision": "macro precision",
+    "max_recall_lost": "macro recall lost:",
+    "min_auroc": "AUROC",
+    "max_fpr_at_95tpr": "FPR at 95 % TPR:",
+    "min_calibrated_tpr": "share of unknown sounds rejected:",
+    "max_calibrated_fpr": "share of known sounds rejected:",
+    "min_macro_f1": "macro F1",
+    "max_macro_f1_drop": "drop of macro F1:",
+    "max_openness_mae_rise": "rise of the mean absolute error of openness:",
+    "max_duplication_rate": "share of repeated events:",
+    "require_counts": "counted:",
+    "max_synthetic_fraction": "share of synthetic events:",
+    "min_annotated_share": "share of events that annotate it:",
+    "max_clipping_rate": "share of events that clip:",
+    "max_outlier_rate": "share out of line:",
+    "max_ece": "ECE",
+    "max_brier": "Brier score",
+    "min_brier_skill": "Brier skill",
+    "max_class_ece": "ECE",
+    "max_diff": "largest difference:",
+}
+"""What the figure of a gate is that has no unit."""
+_HEADINGS: Final = {
+    "f1": "F1",
+    "macro_f1": "macro F1",
+    "micro_f1": "micro F1",
+    "class_f1": "F1 of the class",
+    "floor_macro_f1": "macro F1 of the floor",
+    "map": "mAP",
+    "ece": "ECE",
+    "ece_classwise": "ECE, mean of the classes",
+    "brier": "Brier score",
+    "brier_skill": "Brier skill",
+    "nll": "log loss",
+    "auroc": "AUROC",
+    "aupr_out": "AUPR, unknown positive",
+    "aupr_in": "AUPR, known positive",
+    "fpr_at_95tpr": "FPR at 95 % TPR",
+    "tnr_at_95tpr": "TNR at 95 % TPR",
+    "fpr_at_95tpr_known_positive": "FPR, known positive",
+    "tnr_at_95tpr_known_positive": "TNR, known positive",
+    "after_in_sample": "after, in-sample",
+    "after_cross_fitted": "after, cross-fitted",
+    "tp": "found",
+    "fp": "false alarms",
+    "fn": "missed",
+    "n_ref": "events",
+    "n_clips": "clips",
+    "n_events": "events",
+    "n_clusters": "clusters",
+    "n_undefined": "draws without a figure",
+    "p_value": "p",
+    "p_holm": "p (Holm)",
+    "ci_lower": "lower bound",
+    "ci_upper": "upper bound",
+    "point_estimate": "figure",
+    "velocity_mae": "mean absolute error of velocity",
+    "openness_mae": "mean absolute error of openness",
+    "val_loss": "validation loss",
+    "val_classes": "validation loss of the classes",
+    "val_velocity": "validation loss of velocity",
+    "val_openness": "validation loss of openness",
+    "train_classes": "training loss of the classes",
+    "train_velocity": "training loss of velocity",
+    "train_openness": "training loss of openness",
+    "top_1": "share right at the first guess",
+    "top_3": "share right within three guesses",
+    "train_loss": "training loss",
+    "onset_s": "onset, s",
+    "duration_s": "duration, s",
+    "per_class": "each class",
+}
+
+
+def heading(name: object) -> str:
+    """Return what a name of the JSON is called above a column, or in a list."""
+    return _HEADINGS.get(str(name), str(name).replace("_", " "))
+
+
 def question(name: str) -> str:
     """Return what a tool, or a check of a readiness run, is there to answer; '' if unknown."""
     return QUESTIONS.get(CHECK_TOOLS.get(name, name), "")
@@ -120,6 +210,11 @@ def check_of(gate: str) -> str:
     """Return the check of a readiness run that a gate belongs to, such as `store`."""
     table = gate.partition(".")[0]
     return _CHECKS.get(table, table)
+
+
+def measure(gate: str) -> str:
+    """Return what stands before the figure of a gate: `macro F1`; '' where its unit says it."""
+    return _MEASURES.get(gate.partition("[")[0].rpartition(".")[2], "")
 
 
 def trouble(gate: str) -> str:

@@ -50,6 +50,8 @@ class Additions:
         present: events that named a technique before, by id of the catalogue.
         unknown: events by name that the catalogue does not have; such names are left as they stand.
         gathered: events whose performance was put together from scattered lines.
+        mixed: hashes of the performances whose events name several audio files and no track: if
+            these are takes of their own, their onsets are not on one clock.
     """
 
     rules: tuple[str, ...]
@@ -57,6 +59,7 @@ class Additions:
     present: Counter[str] = field(default_factory=Counter)
     unknown: Counter[str] = field(default_factory=Counter)
     gathered: int = 0
+    mixed: set[int] = field(default_factory=set)
 
     @property
     def changed(self) -> int:
@@ -123,6 +126,7 @@ class Annotator:
             played = list(group)
             for event in played:
                 held.update(event.techniques)
+            found.mixed |= _mixed(played)
             if key in closed:
                 scattered.add(key)
                 found.masks.extend([0] * len(played))
@@ -151,6 +155,7 @@ class Annotator:
                     places.append(place)
                     events.append(decode(body))
                 found.gathered += len(places)
+                found.mixed |= _mixed(events)
                 for place, mask in zip(places, self._masks(events), strict=True):
                     found.masks[place] = mask
 
@@ -217,6 +222,18 @@ _techniques_of = msgspec.json.Decoder(_Played).decode
 
 def _performance(event: Event | _Named) -> _Key:
     return event.session_id, event.track_id
+
+
+def _mixed(events: Sequence[Event]) -> set[int]:
+    """Return the hashes of the performances without a track whose events name several files."""
+    first: dict[_Key, str] = {}
+    found = set()
+    for event in events:
+        if event.track_id is None and event.audio_path is not None:
+            key = _performance(event)
+            if first.setdefault(key, event.audio_path) != event.audio_path:
+                found.add(_hash(key))
+    return found
 
 
 def _hash(key: _Key) -> int:

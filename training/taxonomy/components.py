@@ -60,10 +60,6 @@ class ComponentTaxonomy:
         """Return the label that a name or one of its aliases stands for; None when unknown."""
         return self._canonical.get(_fold(name))
 
-    def of_gm_note(self, note: int) -> str | None:
-        """Return the label of a General MIDI percussion key; None when it has none."""
-        return next((entry.label for entry in self.entries if note in entry.gm_notes), None)
-
 
 def load_components(path: Path | None = None) -> ComponentTaxonomy:
     """Read a component taxonomy; by default the shipped `configs/components.json`.

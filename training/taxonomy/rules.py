@@ -12,6 +12,7 @@ automatic drum transcription" (ISMIR 2017, late-breaking).
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from statistics import mean, pstdev
 from typing import Final
 
 from training.manifest import Event
+from training.taxonomy.strokes import EPSILON_MS, Stroke, runs_of, single_strokes, strokes_on
 
 __all__ = ["RULES", "Rule", "RuleSettings", "infer"]
 
@@ -37,12 +39,18 @@ class RuleSettings:
             and triplet values give (3:2, 4:3, 2:1, 3:1 and so on).
         bark_ms: longest time from an open hi-hat to the stroke that closes it; off-beat
             eighths, which are no barks, come further apart than this up to 166 bpm.
+        bark_openness: an open hi-hat whose stated openness is less than this was shut, whatever its
+            label says; `normalize-openness` counts such strokes with the same edge.
         flam_ms: longest time between the strokes of a flam; above it two strokes are heard.
         drag_ms: longest time between neighbouring strokes of a drag.
         grace_ratio: a grace stroke is at most this loud beside its main stroke.
         apart_ms: a flam or drag stands alone: no other stroke on its drum is nearer than this.
         ghost_velocity: a ghost note is softer than this; ingest uses the same edge.
         ghost_contrast: and some snare stroke of the performance is this many times louder.
+        ghost_apart_ms: and no other snare stroke is nearer than this: nearer ones are grace notes
+            or part of a roll. 20 strokes a second are sixteenths at 300 bpm.
+        same_stroke_ms: strokes on one drum that follow each other faster than this are one stroke
+            that is written twice, or that a trigger heard twice.
         burst_ms, burst_strokes: a double-kick burst has at least so many kicks, none further apart
             than sixteenths at 136 bpm, which one foot does not keep up.
         blast_ms, blast_strokes: a blast beat has at least so many snare strokes, none further apart
@@ -54,12 +62,15 @@ class RuleSettings:
     ratio_tolerance: float = 0.01
     ratio_max_term: int = 4
     bark_ms: float = 180.0
+    bark_openness: float = 0.1
     flam_ms: float = 40.0
     drag_ms: float = 90.0
     grace_ratio: float = 0.75
     apart_ms: float = 100.0
     ghost_velocity: float = 0.30
     ghost_contrast: float = 2.0
+    ghost_apart_ms: float = 50.0
+    same_stroke_ms: float = 20.0
     burst_ms: float = 110.0
     burst_strokes: int = 6
     blast_ms: float = 167.0
@@ -77,15 +88,7 @@ _CHOKED: Final = frozenset({"crash", "ride", "ride_bell", "hihat_open"})
 _HIHATS: Final = frozenset({"hihat_open", "hihat_closed", "hihat_pedal"})
 _TIME_KEEPERS: Final = _HIHATS | {"ride", "ride_bell", "crash"}
 # A value that lies on a threshold must not fall on either side by its rounding.
-_EPSILON_MS: Final = 1e-6
 _EPSILON: Final = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class _Stroke:
-    index: int
-    ms: float
-    velocity: float | None
 
 
 def tempo_change(events: Events, settings: RuleSettings) -> set[int]:
@@ -177,6 +180,8 @@ def cymbal_choke(events: Events, settings: RuleSettings) -> set[int]:
 def hihat_bark(events: Events, settings: RuleSettings) -> set[int]:
     """An open hi-hat whose next hi-hat stroke, within `bark_ms`, is closed or with the foot.
 
+    Where its openness is stated, it must have been open by that as well.
+
     Reference: drum methods call a short hi-hat opening a bark (for one, drumstheword.com, "Basic
     hi-hat opening and closing beats and grooves"); none gives a length in ms.
     """
@@ -190,8 +195,12 @@ def hihat_bark(events: Events, settings: RuleSettings) -> set[int]:
         gap_ms = (after.onset_time - event.onset_time) * 1000.0
         closes = "hihat_open" not in after.labels
         # An event that holds both does not say which of them came last.
-        opens = {"hihat_open"} == _HIHATS.intersection(event.labels)
-        if opens and closes and 0.0 < gap_ms <= settings.bark_ms + _EPSILON_MS:
+        opens = {"hihat_open"} == _HIHATS.intersection(event.labels) and not any(
+            c.openness is not None and c.openness < settings.bark_openness
+            for c in event.components
+            if c.label == "hihat_open"
+        )
+        if opens and closes and 0.0 < gap_ms <= settings.bark_ms + EPSILON_MS:
             found.add(index)
     return found
 
@@ -222,19 +231,23 @@ def ghost_note(events: Events, settings: RuleSettings) -> set[int]:
     """A snare stroke in the bucket `ghost`, or softer than `ghost_velocity` among louder ones.
 
     A performance whose snare is soft throughout has no ghost notes: some stroke must be
-    `ghost_contrast` times as loud. A bucket without a velocity is taken at its word.
+    `ghost_contrast` times as loud. Soft strokes in quick succession are none either. A bucket
+    without a velocity is taken at its word.
 
-    Reference: MDB Drums, subclass SDG (snare drum, ghost note).
+    Reference: MDB Drums, subclass SDG (snare drum, ghost note); and the entry "Ghost note" of
+    Wikipedia: it has a place in the rhythm, which a grace note and the strokes of a roll have not.
     """
     snares = [(i, c) for i, e in enumerate(events) for c in e.components if c.label == "snare"]
     loudest = max((c.velocity for _, c in snares if c.velocity is not None), default=0.0)
+    alone = _alone(events, {index for index, _ in snares}, settings.ghost_apart_ms)
     return {
         index
         for index, c in snares
         if (
             c.dynamic_bucket == "ghost"
             if c.velocity is None
-            else c.velocity < settings.ghost_velocity
+            else index in alone
+            and c.velocity < settings.ghost_velocity
             and c.velocity * settings.ghost_contrast <= loudest
         )
     }
@@ -245,8 +258,13 @@ def double_kick_burst(events: Events, settings: RuleSettings) -> set[int]:
 
     Reference: Franco, "Double Bass Drumming" (1984), on playing with two feet; the rate is ours.
     """
-    runs = _runs(_strokes(events, "kick")["kick"], settings.burst_ms)
-    return {stroke.index for run in runs if len(run) >= settings.burst_strokes for stroke in run}
+    runs = runs_of(strokes_on(events, "kick")["kick"], settings.burst_ms)
+    return {
+        stroke.index
+        for run in runs
+        if len(single_strokes(run, settings.same_stroke_ms)) >= settings.burst_strokes
+        for stroke in run
+    }
 
 
 def blast_beat(events: Events, settings: RuleSettings) -> set[int]:
@@ -260,15 +278,18 @@ def blast_beat(events: Events, settings: RuleSettings) -> set[int]:
     """
     onsets = [event.onset_time * 1000.0 for event in events]
     found: set[int] = set()
-    for run in _runs(_strokes(events, "snare")["snare"], settings.blast_ms):
+    strokes = strokes_on(events, "snare", "kick")
+    snares = single_strokes(strokes["snare"], settings.same_stroke_ms)
+    kick_ms = [stroke.ms for stroke in single_strokes(strokes["kick"], settings.same_stroke_ms)]
+    for run in runs_of(snares, settings.blast_ms):
         gaps = [after.ms - before.ms for before, after in pairwise(run)]
         if len(run) < settings.blast_strokes or pstdev(gaps) > settings.blast_spread * mean(gaps):
             continue
         # Half a gap on either side, so that a kick in turn with the snare belongs to the run.
         half = mean(gaps) / 2
-        first = bisect_left(onsets, run[0].ms - half)
-        inside = range(first, bisect_right(onsets, run[-1].ms + half))
-        kicks = sum("kick" in events[i].labels for i in inside)
+        start, end = run[0].ms - half, run[-1].ms + half
+        inside = range(bisect_left(onsets, start), bisect_right(onsets, end))
+        kicks = bisect_right(kick_ms, end) - bisect_left(kick_ms, start)
         cymbals = sum(not _TIME_KEEPERS.isdisjoint(events[i].labels) for i in inside)
         if kicks >= 0.8 * len(run) and cymbals >= 0.4 * len(run):
             found.update(inside)
@@ -324,6 +345,8 @@ def _first_bars(events: Events, places: Iterable[int]) -> set[int]:
     found: set[int] = set()
     for place in places:
         bar = events[place].bar_index
+        if place in found and bar is not None:
+            continue  # a change within a bar that changed before: the rest of it is there already
         found.add(place)
         for index in range(place + 1, len(events)):
             if bar is None or events[index].bar_index != bar:
@@ -332,26 +355,16 @@ def _first_bars(events: Events, places: Iterable[int]) -> set[int]:
     return found
 
 
-def _strokes(events: Events, *labels: str) -> dict[str, list[_Stroke]]:
-    """Return the strokes of each label, in order of time."""
-    strokes: dict[str, list[_Stroke]] = {label: [] for label in labels}
-    for index, event in enumerate(events):
-        for component in event.components:
-            if component.label in strokes:
-                stroke = _Stroke(index, event.onset_time * 1000.0, component.velocity)
-                strokes[component.label].append(stroke)
-    return strokes
-
-
-def _runs(strokes: Sequence[_Stroke], gap_ms: float) -> list[list[_Stroke]]:
-    """Cut strokes into runs whose neighbours are at most `gap_ms` apart."""
-    runs: list[list[_Stroke]] = []
-    for stroke in strokes:
-        if runs and stroke.ms - runs[-1][-1].ms <= gap_ms + _EPSILON_MS:
-            runs[-1].append(stroke)
-        else:
-            runs.append([stroke])
-    return runs
+def _alone(events: Events, places: set[int], apart_ms: float) -> set[int]:
+    """Return those of some events that have no other of them nearer than `apart_ms`."""
+    order = sorted(places)
+    gaps = [
+        (events[after].onset_time - events[before].onset_time) * 1000.0
+        for before, after in pairwise(order)
+    ]
+    least = apart_ms - EPSILON_MS
+    sides = zip(order, [math.inf, *gaps], [*gaps, math.inf], strict=True) if order else ()
+    return {place for place, before, after in sides if min(before, after) >= least}
 
 
 def _figures(
@@ -359,17 +372,17 @@ def _figures(
 ) -> set[int]:
     """Find grace figures: so many strokes on one drum and no other near, the last the loudest."""
     found: set[int] = set()
-    for drum in _strokes(events, *_DRUMS).values():
-        for run in _runs(drum, settings.apart_ms):
+    for drum in strokes_on(events, *_DRUMS).values():
+        for run in runs_of(drum, settings.apart_ms):
             gaps = [after.ms - before.ms for before, after in pairwise(run)]
-            if len(run) != strokes or not all(0.0 < gap <= gap_ms + _EPSILON_MS for gap in gaps):
+            if len(run) != strokes or not all(0.0 < gap <= gap_ms + EPSILON_MS for gap in gaps):
                 continue
             if _softer(run, settings.grace_ratio, need_velocity):
                 found.update(stroke.index for stroke in run)
     return found
 
 
-def _softer(run: Sequence[_Stroke], ratio: float, need_velocity: bool) -> bool:
+def _softer(run: Sequence[Stroke], ratio: float, need_velocity: bool) -> bool:
     velocities = [stroke.velocity for stroke in run if stroke.velocity is not None]
     if len(velocities) < len(run):
         return not need_velocity

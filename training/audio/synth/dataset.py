@@ -1,4 +1,4 @@
-"""Write a demo data set: audio, alignment manifests, events, and the open-set ground truth.
+"""Write a demo dataset: audio, alignment manifests, events, and the open-set ground truth.
 
 Layout below the target folder::
 
@@ -44,7 +44,7 @@ def make_dataset(
     jobs: int = 1,
     track: Track | None = None,
 ) -> dict[str, Any]:
-    """Synthesise a data set into `target` and return its metadata.
+    """Synthesise a dataset into `target` and return its metadata.
 
     The folder appears whole or not at all.  Its bytes depend on the plan alone, not on `jobs`.
     `track` may wrap the sessions to show progress: it gets them, a description and their number.
@@ -86,14 +86,15 @@ def _write_session(folder: Path, planned: PlannedSession) -> list[Event]:
     home = folder / "sessions" / spec.session_id
     home.mkdir(parents=True)
     for name, signal in {**audio.mics, "mix": audio.mix}.items():
-        _write_flac(home / f"{name}.flac", signal, spec.sample_rate)
+        write_flac(home / f"{name}.flac", signal, spec.sample_rate)
     write_json(folder / "sessions" / f"{spec.session_id}.json", _session_manifest(planned, audio))
     return [
         _event(planned, audio, index, event) for index, event in enumerate(audio.events, start=1)
     ]
 
 
-def _write_flac(path: Path, signal: Signal, sample_rate: int) -> None:
+def write_flac(path: Path, signal: Signal, sample_rate: int) -> None:
+    """Write a mono signal as 16-bit FLAC."""
     import soundfile
 
     try:
@@ -238,4 +239,4 @@ def _is_ours(target: Path) -> bool:
         return False
 
 
-DATASET: Final = FolderKind("data set", _is_ours)
+DATASET: Final = FolderKind("dataset", _is_ours)

@@ -2,7 +2,7 @@
 
 All times are in seconds, all frequencies in Hz, all signals float32 of shape ``(n,)``.
 Nothing here loops over samples, and nothing calls BLAS: a matrix product whose rounding depends
-on the number of threads would make the files of a data set depend on the machine's cores.
+on the number of threads would make the files of a dataset depend on the machine's cores.
 """
 
 from __future__ import annotations
@@ -138,26 +138,3 @@ def fractional_taps(delay_samples: Vector, n_taps: int) -> tuple[NDArray[np.int6
     window = np.cos(np.pi * np.clip(offset / n_taps, -0.5, 0.5)) ** 2
     taps = np.sinc(offset) * window
     return first, taps / taps.sum(axis=1, keepdims=True)
-
-
-def measured_t60(signal: Signal, sample_rate: int) -> float:
-    """Decay time (s) from the Schroeder integral of one hit: twice the way from -5 to -35 dB.
-
-    Reference: M. R. Schroeder, "New Method of Measuring Reverberation Time", JASA 37 (1965).
-    NaN when the signal is silent.
-    """
-    energy = np.cumsum(signal[::-1].astype(np.float64) ** 2)[::-1]
-    if energy[0] <= 0.0:
-        return float("nan")
-    level = 10.0 * np.log10(np.maximum(energy / energy[0], 1e-12))
-    start, stop = np.argmax(level <= -5.0), np.argmax(level <= -35.0)
-    return float(2.0 * (stop - start) / sample_rate)
-
-
-def spectral_centroid(signal: Signal, sample_rate: int) -> float:
-    """Centre of gravity (Hz) of the magnitude spectrum of a whole hit; NaN for silence."""
-    magnitude = np.abs(scipy.fft.rfft(signal))
-    total = float(magnitude.sum())
-    if total <= 0.0:
-        return float("nan")
-    return float((magnitude * scipy.fft.rfftfreq(len(signal), 1.0 / sample_rate)).sum() / total)

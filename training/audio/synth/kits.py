@@ -75,15 +75,17 @@ class Kit:
         return self.parameters[name]
 
 
-def make_kits(count: int, seed: int) -> tuple[Kit, ...]:
+def make_kits(count: int, seed: int, *, spread: float = 1.0) -> tuple[Kit, ...]:
     """Draw `count` kits that differ from each other in every parameter.
 
-    The first kits of a longer list are not those of a shorter one: the strata depend on `count`.
+    `spread` widens (above 1) every range about its middle; up to 1.4 all values stay above 0 where
+    they must, and the toms of any two kits in order.  The first kits of a longer list are not
+    those of a shorter one: the strata depend on `count`.
     """
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0x6B69]))
     columns = {
         name: low + (high - low) * (rng.permutation(count) + rng.random(count)) / count
-        for name, (low, high) in RANGES.items()
+        for name, (low, high) in _widened(spread).items()
     }
     seeds = rng.integers(1, 2**31, size=count)
     first = int(rng.integers(len(EFFECTS)))
@@ -96,3 +98,10 @@ def make_kits(count: int, seed: int) -> tuple[Kit, ...]:
         )
         for index in range(count)
     )
+
+
+def _widened(spread: float) -> dict[str, tuple[float, float]]:
+    if spread == 1.0:
+        return RANGES
+    more = {name: 0.5 * (spread - 1.0) * (high - low) for name, (low, high) in RANGES.items()}
+    return {name: (low - more[name], high + more[name]) for name, (low, high) in RANGES.items()}

@@ -163,7 +163,7 @@ def _finish(
             strike = bar.start_s + _swung(stroke.beat, drummer.swing) * beat_s + 1e-3 * late_ms
             notes.append(_note(rng, drummer, stroke, bar, index, strike, beat_s))
     notes = _cleaned([n for n in notes if 0.1 < n.strike_s < duration_s - 0.5])
-    notes = _damped_hats(notes)
+    notes = damped_hats(notes)
     events: list[list[Note]] = []
     for note in notes:
         if events and note.strike_s - events[-1][0].strike_s <= SIMULTANEOUS_S:
@@ -232,7 +232,7 @@ def _cleaned(notes: list[Note]) -> list[Note]:
     return kept
 
 
-def _damped_hats(notes: list[Note]) -> list[Note]:
+def damped_hats(notes: list[Note]) -> list[Note]:
     """A hi-hat rings until it is shut: by the foot, or by the next closed stroke."""
     out = list(notes)
     shut_s: float | None = None

@@ -22,7 +22,7 @@ MIN_DURATION_S: Final = 15.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetPlan:
-    """What a demo data set is made of; the fields are the options of `make_demo_dataset`."""
+    """What a demo dataset is made of; the fields are the options of `make_demo_dataset`."""
 
     sessions: int = 24
     drummers: int = 6

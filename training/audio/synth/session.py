@@ -6,6 +6,7 @@ each microphone through one impulse response (see `room`) by overlap-add in the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from training.audio.synth.cymbals import CymbalVoices
 from training.audio.synth.drummers import Drummer, make_drummers
-from training.audio.synth.drums import DrumVoices
+from training.audio.synth.drums import DrumVoices, add
 from training.audio.synth.dsp import Signal, db, decay_rate
 from training.audio.synth.kits import Kit, make_kits
 from training.audio.synth.percussion import PercussionVoices
@@ -40,7 +41,7 @@ from training.audio.synth.room import (
 
 _BLOCK: Final = 1 << 16
 # How an engineer would balance the microphones, each at the same peak level, in dB.
-_BALANCE_DB: Final = {
+BALANCE_DB: Final = {
     "kick_in": -4.0,
     "snare_top": -6.0,
     "overhead_l": -1.5,
@@ -58,6 +59,8 @@ _NOISE_DB: Final = {
 # Power in a close microphone that is not its own drum, as dB of the whole: low, med, else high.
 BLEED_DB: Final = ((-14.0, "low"), (-8.0, "med"))
 _CHOKE_T60_S: Final = {"hihat": 0.06, "crash": 0.16}
+# How much of the rim a rim shot has, as amplitude of a side stick of the same strength.
+_RIM: Final = 0.7
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,10 +168,12 @@ def render_session(spec: SessionSpec) -> SessionAudio:
         )
     stage = set_stage(spec.kit, placing)
     n = round(spec.duration_s * spec.sample_rate)
-    buses = _buses(spec, performance, striking, n)
-    raw, bleed = _capture(spec, stage, buses, n)
-    mics = _preamps(noise, raw)
-    gains = {name: float(db(_BALANCE_DB[name] + placing.uniform(-1.5, 1.5))) for name in MICS}
+    notes = [note for event in performance.events for note in event]
+    bag = PercussionVoices(spec.seed, spec.sample_rate) if spec.unknown else None
+    buses = buses_of(spec.kit, notes, striking, n, spec.sample_rate, bag=bag)
+    raw, bleed = capture(stage, spec.room, buses, n, spec.sample_rate)
+    mics = preamps(noise, raw)
+    gains = {name: float(db(BALANCE_DB[name] + placing.uniform(-1.5, 1.5))) for name in MICS}
     mix = np.zeros(n, np.float32)
     for name in MICS:
         mix += np.float32(gains[name]) * mics[name]
@@ -191,37 +196,55 @@ def _voices(kit: Kit, sample_rate: int) -> tuple[DrumVoices, CymbalVoices]:
     return DrumVoices(kit, sample_rate), CymbalVoices(kit, sample_rate)
 
 
-def _buses(
-    spec: SessionSpec, performance: Performance, rng: np.random.Generator, n: int
+def buses_of(
+    kit: Kit,
+    notes: Iterable[Note],
+    rng: np.random.Generator,
+    n: int,
+    sample_rate: int,
+    *,
+    bag: PercussionVoices | None = None,
 ) -> dict[str, Signal]:
-    """Dry mono tracks, one an instrument, each of shape ``(n,)``."""
-    drums, cymbals = _voices(spec.kit, spec.sample_rate)
-    bag = PercussionVoices(spec.seed, spec.sample_rate) if spec.unknown else None
+    """Dry mono tracks, one an instrument, each of shape ``(n,)``; `bag` plays what no kit has."""
+    voices = _voices(kit, sample_rate)
     buses: dict[str, Signal] = {}
-    for event in performance.events:
-        for note in event:
-            bus = buses.setdefault(note.instrument, np.zeros(n, np.float32))
-            for time, velocity in (*note.graces, (note.strike_s, note.velocity)):
-                if note.instrument in ("hihat", "ride", "crash_left", "crash_right", "effect"):
-                    signal = cymbals.hit(
-                        rng,
-                        note.label,
-                        velocity,
-                        openness=note.openness or 0.0,
-                        variant=note.variant or "crash_left",
-                    )
-                elif bag is not None:
-                    signal = bag.hit(rng, note.variant or "cowbell", velocity)
-                else:
-                    signal = drums.hit(rng, note.label, velocity)
-                start = round(time * spec.sample_rate)
-                if note.stop_s is not None:
-                    stop = round(note.stop_s * spec.sample_rate) - start
-                    kind = "hihat" if note.instrument == "hihat" else "crash"
-                    signal = _damped(signal, stop, _CHOKE_T60_S[kind], spec.sample_rate)
-                signal = signal[: n - start]
-                bus[start : start + len(signal)] += signal
+    for note in notes:
+        bus = buses.setdefault(note.instrument, np.zeros(n, np.float32))
+        for time, velocity in (*note.graces, (note.strike_s, note.velocity)):
+            signal = _struck(voices, bag, rng, note, velocity)
+            start = round(time * sample_rate)
+            if note.stop_s is not None:
+                stop = round(note.stop_s * sample_rate) - start
+                kind = "hihat" if note.instrument == "hihat" else "crash"
+                signal = _damped(signal, stop, _CHOKE_T60_S[kind], sample_rate)
+            signal = signal[: n - start]
+            bus[start : start + len(signal)] += signal
     return buses
+
+
+def _struck(
+    voices: tuple[DrumVoices, CymbalVoices],
+    bag: PercussionVoices | None,
+    rng: np.random.Generator,
+    note: Note,
+    velocity: float,
+) -> Signal:
+    drums, cymbals = voices
+    if note.instrument in ("hihat", "ride", "crash_left", "crash_right", "effect"):
+        return cymbals.hit(
+            rng,
+            note.label,
+            velocity,
+            openness=note.openness or 0.0,
+            variant=note.variant or "crash_left",
+        )
+    if bag is not None:
+        return bag.hit(rng, note.variant or "cowbell", velocity)
+    signal = drums.hit(rng, note.label, velocity)
+    if note.label == "snare" and "rimshot" in note.techniques:
+        # Head and rim are struck at once.
+        signal = add([signal, np.float32(_RIM) * drums.hit(rng, "side_stick", velocity)])
+    return signal
 
 
 def _damped(signal: Signal, stop: int, t60_s: float, sample_rate: int) -> Signal:
@@ -235,15 +258,15 @@ def _damped(signal: Signal, stop: int, t60_s: float, sample_rate: int) -> Signal
     return out
 
 
-def _capture(
-    spec: SessionSpec, stage: Stage, buses: dict[str, Signal], n: int
+def capture(
+    stage: Stage, room: Room, buses: dict[str, Signal], n: int, sample_rate: int
 ) -> tuple[NDArray[np.float32], str]:
     """What reaches the microphones, shape ``(n_mics, n)``, and how strong the bleed is."""
     names = tuple(buses)
     heard = np.zeros((len(MICS), n + 2 * _BLOCK), np.float32)
     if not names:
         return heard[:, :n], "low"
-    responses = paths(stage, spec.room, names, spec.sample_rate)
+    responses = paths(stage, room, names, sample_rate)
     size = _BLOCK
     while size < 2 * responses.shape[2]:
         size *= 2
@@ -280,7 +303,7 @@ def _bleed_level(own: dict[str, float], whole: dict[str, float]) -> str:
     return next((name for bound, name in BLEED_DB if bleed_db < bound), "high")
 
 
-def _preamps(rng: np.random.Generator, raw: NDArray[np.float32]) -> dict[str, Signal]:
+def preamps(rng: np.random.Generator, raw: NDArray[np.float32]) -> dict[str, Signal]:
     """Set each microphone's gain so that it peaks between -3 and -1 dBFS; add its noise."""
     out: dict[str, Signal] = {}
     for name, signal in zip(MICS, raw, strict=True):

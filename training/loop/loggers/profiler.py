@@ -106,10 +106,8 @@ class SectionProfiler(Callback):
         self._last = (now, event)
 
     def on_end(self, info: EndInfo) -> None:
-        """Take the hooks away and write the summary."""
-        self.detach()
-        if self.path is not None:
-            write_json(self.path, self.summary())
+        """Take the hooks away, write the summary and show it."""
+        self.close()
         if self.show is not None:
             self.show(profile_table(self.summary()))
 
@@ -120,8 +118,11 @@ class SectionProfiler(Callback):
         self._handles = []
 
     def close(self) -> None:
-        """Take the hooks away, however the run ended."""
+        """Take the hooks away and write what was measured, however the run ended."""
         self.detach()
+        path, self.path = self.path, None
+        if path is not None and self._seen:
+            write_json(path, self.summary())
 
     def summary(self) -> dict[str, Any]:
         """Return seconds, milliseconds a step and shares by section.
@@ -177,7 +178,7 @@ class SectionProfiler(Callback):
         event = None
         if self.device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
-            event.record()
+            event.record(torch.cuda.current_stream(self.device))
         return self._clock(), event
 
     def _read(self) -> None:

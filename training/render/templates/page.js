@@ -96,4 +96,14 @@
   reach();
   addEventListener("resize", reach);
   for (const part of document.querySelectorAll("details")) part.addEventListener("toggle", reach);
+
+  // Paper has nothing to click: what is folded is printed open, save what only repeats the page.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open], .repeats)")];
+    for (const part of folded) part.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const part of folded) part.open = false;
+  });
 })();

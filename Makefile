@@ -41,8 +41,10 @@ format: $(VENV)/.installed-test ## let ruff format and mend what it can
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.installed-test ## print the benchmarks' ratios
-	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+# `make bench BENCH="store feeding"` runs these two alone.
+BENCH ?= $(basename $(notdir $(shell grep -l __main__ benchmarks/*.py)))
+bench: $(VENV)/.installed-test ## print the benchmarks' ratios (BENCH="store feeding": some of them)
+	@for name in $(BENCH); do echo "== benchmarks/$$name.py"; $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 pages: $(VENV)/.installed-test ## make the example pages again (examples/*/page.html)
 	$(BIN)/python examples/make_pages.py

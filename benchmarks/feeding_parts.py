@@ -2,55 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import shutil
 import time
 from pathlib import Path
 
-import numpy as np
-
-SPAN_S = 60
+from benchmarks.store_maker import cut_clips, make_store
 
 
-def make(folder: Path, minutes: int, clips: int, rate: int = 44_100) -> None:
+def make(folder: Path, minutes: int, clips: int) -> None:
     """Write recordings of noise, a store of them, and a copy of it."""
-    import soundfile
-
-    from training.checks.build_dataset import Options, run
-
-    rng = np.random.default_rng(0)
-    lines = []
-    for session in range(minutes):
-        samples = rng.integers(-8000, 8000, rate * SPAN_S, dtype=np.int16)
-        soundfile.write(folder / f"s{session}.wav", samples, rate)
-        mine = clips // minutes + (session < clips % minutes)
-        for hit, onset in enumerate(np.sort(rng.uniform(0, SPAN_S - 0.01, mine))):
-            event = {"sample_id": f"s{session}-{hit}", "session_id": f"s{session}"}
-            event |= {"onset_time": float(onset), "components": [{"label": "kick"}]}
-            lines.append(json.dumps(event | {"audio_path": f"s{session}.wav"}))
-    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
-    out = folder / "store"
-    run(Options(events=folder / "events.jsonl", out=out, val_ratio=0, test_ratio=0))
-    shutil.copytree(out, folder / "cold")
+    make_store(folder, minutes, clips)
+    shutil.copytree(folder / "store", folder / "cold")
 
 
 def cut(folder: Path, preset: str) -> None:
     """Write one WAV a clip, of the preset's length."""
-    import soundfile
-
-    from training.dataset.store import ClipStore
     from training.loop.config import load_recipe
 
     features = load_recipe(preset).features
-    split = ClipStore.open(folder / "store").split("train")
-    shutil.rmtree(folder / "clips", ignore_errors=True)
-    (folder / "clips").mkdir()
-    for row in range(len(split)):
-        rows = np.array([row])
-        clip = split.gather(rows, pre=features.read_before, length=features.read_samples)[0]
-        soundfile.write(folder / "clips" / f"{row}.wav", clip, features.sample_rate)
+    cut_clips(folder, pre=features.read_before, length=features.read_samples)
 
 
 def children() -> list[Path]:

@@ -21,39 +21,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-RATE, LENGTH, PRE, BATCH, SPAN_S = 44_100, 25_400, 2_205, 64, 60
+from benchmarks.store_maker import cut_clips, make_store
+
+LENGTH, PRE, BATCH = 25_400, 2_205, 64
 
 
 def make(folder: Path, minutes: int, clips: int) -> dict[str, int]:
     """Write recordings, a store of them, and one WAV a clip; return the bytes of either."""
-    import soundfile
-
-    from training.checks.build_dataset import Options, run
-    from training.dataset.store import ClipStore
-
-    rng = np.random.default_rng(0)
-    lines = []
-    for session in range(minutes):
-        samples = rng.integers(-8000, 8000, RATE * SPAN_S, dtype=np.int16)
-        soundfile.write(folder / f"s{session}.wav", samples, RATE)
-        mine = clips // minutes + (session < clips % minutes)
-        for hit, onset in enumerate(np.sort(rng.uniform(0, SPAN_S - 0.01, mine))):
-            event = {"sample_id": f"s{session}-{hit}", "session_id": f"s{session}"}
-            event |= {"onset_time": float(onset), "components": [{"label": "kick"}]}
-            lines.append(json.dumps(event | {"audio_path": f"s{session}.wav"}))
-    (folder / "events.jsonl").write_text("\n".join(lines) + "\n")
-    started = time.perf_counter()
-    out = folder / "store"
-    run(Options(events=folder / "events.jsonl", out=out, val_ratio=0, test_ratio=0, gates=None))
-    seconds = time.perf_counter() - started
+    seconds = make_store(folder, minutes, clips)
     print(f"built the store of {minutes} min of audio in {seconds:.1f} s")
-    split = ClipStore.open(out).split("train")
-    (folder / "clips").mkdir()
-    for row in range(len(split)):
-        clip = split.gather(np.array([row]), pre=PRE, length=LENGTH)[0]
-        soundfile.write(folder / "clips" / f"{row}.wav", clip, RATE)
+    cut_clips(folder, pre=PRE, length=LENGTH)
     wavs = sum(file.stat().st_size for file in (folder / "clips").iterdir())
-    return {"blob_bytes": (out / "train.pcm").stat().st_size, "wav_bytes": wavs}
+    return {"blob_bytes": (folder / "store" / "train.pcm").stat().st_size, "wav_bytes": wavs}
 
 
 def measure(folder: Path, mode: str, batches: int) -> dict[str, float]:

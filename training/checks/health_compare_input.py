@@ -68,15 +68,6 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         return (self.entities or {}).get("sessions")
 
 
-class _Gate(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    status: str
-    passed: bool
-    required: bool = True
-    comparator: str | None = None
-    threshold: float | None = None
-
-
 class _Source(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
@@ -84,7 +75,7 @@ class _Source(msgspec.Struct, frozen=True, kw_only=True):
 class _HealthReport(msgspec.Struct, frozen=True, kw_only=True):
     tool: str
     metrics: Metrics
-    gating_results: list[_Gate]
+    gating_results: list[GateRow]
     schema_version: int
     version: str | None = None
     inputs: list[_Source] = []
@@ -179,15 +170,13 @@ def _check_bins(path: Path, name: str, bins: Histogram | None) -> None:
         raise InputError.at(path, "must rise from edge to edge", field=where)
 
 
-def _rows(path: Path, gates: list[_Gate]) -> tuple[GateRow, ...]:
+def _rows(path: Path, gates: list[GateRow]) -> tuple[GateRow, ...]:
     names = set()
     for gate in gates:
         if gate.name in names:
             raise InputError.at(path, "stands twice", field="gating_results", got=gate.name)
         names.add(gate.name)
-    return tuple(
-        GateRow(**{name: getattr(gate, name) for name in GateRow.__slots__}) for gate in gates
-    )
+    return tuple(gates)
 
 
 def _manifest(events: object) -> str | None:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from training.errors import InputError
+from training.manifest.read import read_json
 from training.manifest.write import current_umask
 
 
@@ -22,6 +24,20 @@ class FolderKind:
 
     noun: str
     is_ours: Callable[[Path], bool]
+
+    @classmethod
+    def told_by(cls, noun: str, file: str, generator: str) -> FolderKind:
+        """Return the kind whose folders hold a JSON file that names their `generator`."""
+
+        def is_ours(folder: Path) -> bool:
+            if not (folder / file).is_file():
+                return False
+            try:
+                return bool(read_json(folder / file, dict[str, Any]).get("generator") == generator)
+            except InputError:
+                return False
+
+        return cls(noun, is_ours)
 
     def require_replaceable(self, target: Path, *, force: bool) -> None:
         """Check that such a folder may be written to a path.

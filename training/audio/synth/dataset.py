@@ -28,7 +28,7 @@ from training.audio.synth.plan import UNKNOWN_SOURCE, DatasetPlan, PlannedSessio
 from training.audio.synth.room import ANCHOR, MICS
 from training.audio.synth.session import SessionAudio, SynthEvent, render_session
 from training.errors import InputError
-from training.manifest import Component, Event, FolderKind, read_json, write_json, write_jsonl
+from training.manifest import Component, Event, FolderKind, write_json, write_jsonl
 from training.taxonomy import load_components
 
 GENERATOR: Final = "make_demo_dataset"
@@ -230,13 +230,4 @@ def _metadata(
     }
 
 
-def _is_ours(target: Path) -> bool:
-    if not (target / METADATA).is_file():
-        return False
-    try:
-        return bool(read_json(target / METADATA, dict[str, Any]).get("generator") == GENERATOR)
-    except InputError:
-        return False
-
-
-DATASET: Final = FolderKind("dataset", _is_ours)
+DATASET: Final = FolderKind.told_by("dataset", METADATA, GENERATOR)

@@ -40,7 +40,6 @@ from training.manifest import (
     Event,
     FolderKind,
     describe_file,
-    read_json,
     write_json,
     write_jsonl,
 )
@@ -374,13 +373,4 @@ def sessions_in_several_splits(renderings: Sequence[Rendering]) -> list[str]:
     return sorted(name for name, held in splits.items() if len(held) > 1)
 
 
-def _is_ours(target: Path) -> bool:
-    if not (target / METADATA).is_file():
-        return False
-    try:
-        return bool(read_json(target / METADATA, dict[str, Any]).get("generator") == GENERATOR)
-    except InputError:
-        return False
-
-
-RENDERED: Final = FolderKind("set of renderings", _is_ours)
+RENDERED: Final = FolderKind.told_by("set of renderings", METADATA, GENERATOR)

@@ -32,7 +32,7 @@ FLOOR_frequent := --source mdb_drums --floor most_frequent
 FLOORS := tracks all frequent
 MDB_JUDGE = $(RUN) bootstrap-eval --ground-truth $(MDB)/truth.jsonl --predictions $(MDB)/predictions.jsonl --max-macro-f1-drop 0
 
-mdb: $(MDB)/report.json ## the road on MDB Drums: seven models, each judged on the track it never heard (20 minutes)
+mdb: $(MDB)/report.json ## the road on MDB Drums: seven models, each judged on the track it never heard (30 minutes of processor time)
 	$(SAY) 'Seven models beside a logistic regression fitted on the same tracks'
 	@$(MDB_JUDGE) --baseline-predictions $(MDB)/floor_tracks.jsonl
 	$(SAY) '… beside one fitted on the rendered performances as well'
